@@ -1,0 +1,1 @@
+//! commonplace-storage
