@@ -1,0 +1,193 @@
+//! What belongs to the call being served: its deadline, its ids, whose data it is about.
+//!
+//! Set by the layer around every handler, read by whoever needs it, sent on by [`crate::Channel`]. It
+//! belongs to the task that serves the call; a task spawned from it takes it along with [`scope`].
+
+use std::fmt;
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use commonplace_types::TenantName;
+
+tokio::task_local! {
+    static CALL: Call;
+}
+
+/// The surroundings of one call.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// When the caller stops waiting.
+    pub deadline: Option<Instant>,
+    /// Names the call in logs; made at the edge, the same in every service it reaches.
+    pub request_id: String,
+    /// Where it stands in its trace.
+    pub trace: Trace,
+    /// Whose data it is about. One tenant only, until callers are identified.
+    pub tenant: TenantName,
+}
+
+impl Call {
+    /// The surroundings of a call that starts here.
+    pub fn root(deadline: Option<Duration>) -> Self {
+        Self {
+            deadline: deadline.map(|span| Instant::now() + span),
+            request_id: uuid::Uuid::new_v4().to_string(),
+            trace: Trace::start(),
+            tenant: TenantName::default_tenant(),
+        }
+    }
+}
+
+/// A position in a trace, as in the W3C `traceparent` header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trace {
+    trace_id: u128,
+    span_id: u64,
+    sampled: bool,
+}
+
+impl Trace {
+    /// A new trace.
+    pub fn start() -> Self {
+        let (trace_id, span_id) = (uuid::Uuid::new_v4().as_u128(), new_span_id());
+        Self {
+            trace_id,
+            span_id,
+            sampled: true,
+        }
+    }
+
+    /// A step further in the same trace.
+    pub fn child(self) -> Self {
+        Self {
+            span_id: new_span_id(),
+            ..self
+        }
+    }
+
+    /// Reads a `traceparent` header; anything malformed gives nothing.
+    pub fn parse(header: &str) -> Option<Self> {
+        let mut parts = header.trim().split('-');
+        let (version, trace, span, flags) =
+            (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        if version.len() != 2
+            || version == "ff"
+            || trace.len() != 32
+            || span.len() != 16
+            || flags.len() != 2
+        {
+            return None;
+        }
+        let trace_id = u128::from_str_radix(trace, 16).ok().filter(|id| *id != 0)?;
+        let span_id = u64::from_str_radix(span, 16).ok().filter(|id| *id != 0)?;
+        let sampled = u8::from_str_radix(flags, 16).ok()? & 1 == 1;
+        Some(Self {
+            trace_id,
+            span_id,
+            sampled,
+        })
+    }
+
+    /// 32 hex digits.
+    pub fn trace_id(&self) -> String {
+        format!("{:032x}", self.trace_id)
+    }
+}
+
+fn new_span_id() -> u64 {
+    uuid::Uuid::new_v4().as_u64_pair().1 | 1
+}
+
+impl fmt::Display for Trace {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let flags = u8::from(self.sampled);
+        write!(
+            formatter,
+            "00-{:032x}-{:016x}-{flags:02x}",
+            self.trace_id, self.span_id
+        )
+    }
+}
+
+/// Runs a future as part of a call.
+pub async fn scope<F: Future>(call: Call, future: F) -> F::Output {
+    CALL.scope(call, future).await
+}
+
+/// Runs a future as a call of its own with that much time, or with what is left of the present call if
+/// that is less.
+pub async fn with_deadline<F: Future>(span: Duration, future: F) -> F::Output {
+    let mut call = current().unwrap_or_else(|| Call::root(None));
+    let wanted = Instant::now() + span;
+    call.deadline = Some(
+        call.deadline
+            .map_or(wanted, |deadline| deadline.min(wanted)),
+    );
+    scope(call, future).await
+}
+
+/// The present call, if there is one.
+pub fn current() -> Option<Call> {
+    CALL.try_with(Clone::clone).ok()
+}
+
+/// When the present call's caller stops waiting.
+pub fn deadline() -> Option<Instant> {
+    CALL.try_with(|call| call.deadline).ok().flatten()
+}
+
+/// How long the present call may still take; zero when its time is up.
+pub fn remaining() -> Option<Duration> {
+    deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()))
+}
+
+/// Whose data the present call is about.
+pub fn tenant() -> TenantName {
+    CALL.try_with(|call| call.tenant.clone())
+        .unwrap_or_else(|_| TenantName::default_tenant())
+}
+
+/// The present call's place in its trace as a header; empty outside a call.
+pub fn traceparent() -> String {
+    CALL.try_with(|call| call.trace.to_string())
+        .unwrap_or_default()
+}
+
+/// Names the present call; empty outside a call.
+pub fn request_id() -> String {
+    CALL.try_with(|call| call.request_id.clone())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn traceparent_is_read_and_written() {
+        let header = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        assert_eq!(Trace::parse(header).unwrap().to_string(), header);
+        let child = Trace::parse(header).unwrap().child();
+        assert_eq!(child.trace_id(), "0af7651916cd43dd8448eb211c80319c");
+        assert_ne!(child.to_string(), header);
+        for wrong in [
+            "",
+            "00-0-0-0",
+            "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        ] {
+            assert_eq!(Trace::parse(wrong), None, "{wrong}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_inner_deadline_never_outlasts_the_outer() {
+        with_deadline(Duration::from_millis(50), async {
+            with_deadline(Duration::from_secs(60), async {
+                assert!(remaining().unwrap() <= Duration::from_millis(50));
+            })
+            .await;
+        })
+        .await;
+        assert_eq!(remaining(), None);
+    }
+}
