@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use commonplace_telemetry::Metrics;
 use http::{HeaderMap, Request, Response};
 use tokio::sync::Semaphore;
 use tonic::body::Body;
@@ -35,29 +36,23 @@ impl Default for Limits {
     }
 }
 
-/// Told of every call when it has been answered.
-pub trait Observer: Send + Sync + 'static {
-    /// `method` is `package.Service/Method`; `code` the gRPC status code, 0 for success.
-    fn answered(&self, method: &str, code: i32, took: Duration);
-}
-
 /// A service with the layers around it.
 #[derive(Clone)]
 pub struct Layered<S> {
     inner: S,
     permits: Arc<Semaphore>,
     limits: Limits,
-    observer: Arc<dyn Observer>,
+    metrics: Arc<Metrics>,
 }
 
 impl<S> Layered<S> {
     /// Puts the layers around `inner`.
-    pub fn new(inner: S, limits: Limits, observer: Arc<dyn Observer>) -> Self {
+    pub fn new(inner: S, limits: Limits, metrics: Arc<Metrics>) -> Self {
         Self {
             inner,
             permits: Arc::new(Semaphore::new(limits.concurrent_calls)),
             limits,
-            observer,
+            metrics,
         }
     }
 }
@@ -81,22 +76,36 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let started = Instant::now();
         let method = request.uri().path().trim_start_matches('/').to_owned();
-        let observer = self.observer.clone();
+        let metrics = self.metrics.clone();
         let Ok(permit) = self.permits.clone().try_acquire_owned() else {
-            observer.answered(
+            metrics.call_refused();
+            metrics.call_answered(
                 &method,
                 tonic::Code::ResourceExhausted as i32,
                 started.elapsed(),
             );
             return Box::pin(std::future::ready(Ok(too_many().into_status().into_http())));
         };
-        let call = read_call(request.headers(), &self.limits);
+        let mut call = read_call(request.headers(), &self.limits);
         let deadline = call.deadline;
         let span = tracing::info_span!(
             target: "commonplace::rpc", "rpc",
             otel.name = method, rpc.system.name = "grpc", rpc.method = method,
             trace_id = call.trace.trace_id(), request_id = call.request_id,
         );
+        if let Some(caller) = request
+            .headers()
+            .get("traceparent")
+            .and_then(|v| v.to_str().ok())
+        {
+            commonplace_telemetry::adopt(&span, caller);
+        }
+        if let Some(own) = commonplace_telemetry::traceparent_of(&span)
+            .as_deref()
+            .and_then(Trace::parse)
+        {
+            call.trace = own;
+        }
         let inner = self.inner.call(request);
         let served = context::scope(call, inner).instrument(span);
         Box::pin(async move {
@@ -108,7 +117,7 @@ where
                 Ok(Err(never)) => match never {},
                 Err(_) => out_of_time().into_status().into_http(),
             };
-            observer.answered(&method, grpc_status(answer.headers()), started.elapsed());
+            metrics.call_answered(&method, grpc_status(answer.headers()), started.elapsed());
             Ok(answer)
         })
     }
@@ -139,12 +148,4 @@ fn read_call(headers: &HeaderMap, limits: &Limits) -> Call {
         call.trace = trace.child();
     }
     call
-}
-
-/// An observer that takes no notes.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Unobserved;
-
-impl Observer for Unobserved {
-    fn answered(&self, _: &str, _: i32, _: Duration) {}
 }
