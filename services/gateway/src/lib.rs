@@ -1,1 +1,67 @@
-//! commonplace-gateway
+//! The gateway: one port for every caller.
+//!
+//! It owns no data. It passes gRPC and gRPC-web calls on to the service they name, byte for byte, and
+//! offers the same calls as JSON over HTTP on the paths that the contracts give them. It adds `/health`,
+//! `/metrics`, and `POST /ingest/{format}`, which takes a report as a plain HTTP body.
+//!
+//! Always true: a call reaches a service only through the one [`commonplace_rpc::Channel`] it was given;
+//! JSON and gRPC answers say the same; a request body is read up to a limit and no further. Left out: who
+//! the caller is.
+
+pub mod config;
+mod grpc;
+mod http_error;
+mod json;
+mod report;
+pub mod service;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::get;
+use commonplace_rpc::Channel;
+use commonplace_telemetry::Metrics;
+
+pub use config::Options;
+
+/// The services behind the gateway: full service name, for example
+/// `commonplace.journal.v1.JournalService`, to its channel.
+pub type Backends = Arc<BTreeMap<String, Channel>>;
+
+/// Builds the gateway's routes: gRPC, gRPC-web, JSON, health and metrics together.
+pub fn start(
+    options: &Options,
+    backends: BTreeMap<String, Channel>,
+    metrics: Arc<Metrics>,
+) -> Router {
+    let backends: Backends = Arc::new(backends);
+    let numbers = metrics.clone();
+    Router::new()
+        .merge(json::routes(&backends, options))
+        .merge(report::routes(&backends))
+        .route(
+            "/metrics",
+            get(move || std::future::ready(metrics_page(&numbers))),
+        )
+        .route("/health", get(|| std::future::ready(HEALTHY)))
+        .fallback_service(grpc::proxy(backends, options))
+}
+
+type Page = ([(&'static str, &'static str); 1], String);
+
+fn metrics_page(metrics: &Metrics) -> Page {
+    (
+        [(
+            "content-type",
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        )],
+        metrics.text(),
+    )
+}
+
+// Whoever gets this answer has been let through by a server that is ready.
+const HEALTHY: ([(&str, &str); 1], &str) = (
+    [("content-type", "application/json")],
+    "{\"status\":\"SERVING\"}\n",
+);

@@ -1,0 +1,99 @@
+//! gRPC and gRPC-web calls, passed on untouched to the service that their path names.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use commonplace_rpc::{Code, Failure};
+use http::{HeaderName, HeaderValue, Method, Request, Response};
+use tonic::body::Body;
+use tower::{Layer, Service, ServiceExt};
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+use crate::{Backends, Options};
+
+/// The service behind every path that is not JSON: speaks gRPC and gRPC-web, with CORS for browsers.
+pub(crate) fn proxy(
+    backends: Backends,
+    options: &Options,
+) -> impl Service<Request<axum::body::Body>, Response = Response<Body>, Error = Infallible, Future: Send>
++ Clone
++ Send
++ Sync
++ 'static {
+    // Outermost first: browsers' preflight, then gRPC-web framing, then the call itself.
+    let web = tonic_web::GrpcWebLayer::new().layer(Proxy { backends });
+    let open = cors(options).layer(web);
+    open.map_request(|request: Request<axum::body::Body>| request.map(Body::new))
+        .map_response(|response| response.map(Body::new))
+}
+
+fn cors(options: &Options) -> CorsLayer {
+    let origins: Vec<HeaderValue> = options
+        .allowed_origins
+        .iter()
+        .filter_map(|o| o.parse().ok())
+        .collect();
+    let readable = [
+        "grpc-status",
+        "grpc-message",
+        "grpc-status-details-bin",
+        "traceparent",
+    ];
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::list(origins))
+        .allow_methods([Method::GET, Method::POST, Method::PUT])
+        .allow_headers(tower_http::cors::Any)
+        .expose_headers(readable.map(HeaderName::from_static))
+}
+
+#[derive(Clone)]
+struct Proxy {
+    backends: Backends,
+}
+
+impl Service<Request<Body>> for Proxy {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let service = request.uri().path().split('/').nth(1).unwrap_or_default();
+        let Some(channel) = self.backends.get(service).cloned() else {
+            let answer = unknown(&request);
+            return Box::pin(std::future::ready(Ok(answer)));
+        };
+        Box::pin(async move {
+            Ok(channel
+                .oneshot(request)
+                .await
+                .unwrap_or_else(|error| tonic::Status::from_error(error).into_http()))
+        })
+    }
+}
+
+fn unknown(request: &Request<Body>) -> Response<Body> {
+    let path = request.uri().path();
+    let content_type = request.headers().get(http::header::CONTENT_TYPE);
+    if content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc")) {
+        let text = format!("no service answers `{path}`");
+        return Failure::new(Code::Unimplemented, "UNKNOWN_METHOD")
+            .message(text)
+            .into_status()
+            .into_http();
+    }
+    use axum::response::IntoResponse;
+    let text = format!(
+        "nothing at `{} {path}`; the JSON paths are listed in docs/http.md",
+        request.method()
+    );
+    let failure = Failure::new(Code::NotFound, "UNKNOWN_PATH").message(text);
+    crate::http_error::HttpError(failure)
+        .into_response()
+        .map(Body::new)
+}
