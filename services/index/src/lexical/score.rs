@@ -1,0 +1,278 @@
+//! BM25, one term after the other, with statistics counted over the live rows.
+//!
+//! For a term: gather its postings in visible rows, count those that are live (the document
+//! frequency), then add the term's share to each row's score. Terms go in byte order and a row has
+//! a term's postings in one place only, so each row's sum is made in one fixed order: the bits of a
+//! score do not depend on how rows are spread over segments and tail.
+//!
+//! score(q, d) = Σ idf(t) · tf / (tf + k1 · (1 − b + b · |d| / avgdl)),
+//! idf(t) = ln(1 + (N − df + ½) / (df + ½)).
+//! Source: Robertson and Zaragoza, 2009; the idf and the missing factor k1 + 1 as in Lucene 8.
+
+use super::{LexicalError, Snapshot};
+use crate::bitmap::Bitmap;
+use std::cmp::Ordering;
+
+/// How soon repeated occurrences stop to count.
+pub const K1: f64 = 1.2;
+
+/// How much long rows are held back.
+pub const B: f64 = 0.75;
+
+/// What is counted over the live rows before any term.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Number of live rows.
+    pub rows: u64,
+    /// Sum of their lengths in terms.
+    pub total_length: u64,
+}
+
+impl Statistics {
+    /// Counts them; `lengths[row]` is the number of the row's terms. Rows without a length are left out.
+    pub fn of(live: &Bitmap, lengths: &[u32]) -> Self {
+        let mut statistics = Self::default();
+        for row in live
+            .iter()
+            .take_while(|row| (*row as usize) < lengths.len())
+        {
+            statistics.rows += 1;
+            statistics.total_length += u64::from(lengths[row as usize]);
+        }
+        statistics
+    }
+}
+
+/// In how many live rows a query term occurs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TermStatistics {
+    /// The term.
+    pub term: String,
+    /// Live rows that hold it.
+    pub document_frequency: u64,
+}
+
+/// The rows to search: who is seen, who counts, and how long each row is.
+#[derive(Clone, Copy)]
+pub struct Rows<'a> {
+    /// Rows that get a score.
+    pub visible: &'a Bitmap,
+    /// Rows that make the statistics; usually a part of `visible`.
+    pub live: &'a Bitmap,
+    /// Terms per row.
+    pub lengths: &'a [u32],
+    /// [`Statistics::of`] `live` and `lengths`, so that it can be kept from search to search.
+    pub statistics: Statistics,
+}
+
+/// Memory to score in, to be used again: one `f64` per row and the postings of one term.
+#[derive(Default)]
+pub struct Scratch {
+    scores: Vec<f64>,
+    touched: Vec<u32>,
+    block: Vec<u32>,
+    rows: Vec<u32>,
+    frequencies: Vec<u32>,
+}
+
+impl Scratch {
+    fn reset(&mut self, rows: usize) {
+        for row in self.touched.drain(..) {
+            self.scores[row as usize] = 0.0;
+        }
+        if self.scores.len() < rows {
+            self.scores.resize(rows, 0.0);
+        }
+    }
+}
+
+/// The scores of one query, until the scratch is used again.
+pub struct LexicalScores<'a> {
+    terms: Vec<TermStatistics>,
+    scores: &'a [f64],
+    touched: &'a [u32],
+}
+
+impl LexicalScores<'_> {
+    /// The distinct query terms in the order in which they were scored.
+    pub fn terms(&self) -> &[TermStatistics] {
+        &self.terms
+    }
+
+    /// The row's score; 0 when no term matches or the row is not visible.
+    pub fn get(&self, row: u32) -> f64 {
+        self.scores.get(row as usize).copied().unwrap_or(0.0)
+    }
+
+    /// Each visible row that holds a query term, with its score, which is above 0. Order: none.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, f64)> + '_ {
+        self.touched
+            .iter()
+            .map(|row| (*row, self.scores[*row as usize]))
+    }
+
+    /// The `limit` best of the eligible rows, best first; equal scores by `tie`, lowest first, then row.
+    pub fn top_k<K: Ord>(
+        &self,
+        limit: usize,
+        eligible: &Bitmap,
+        tie: impl Fn(u32) -> K,
+    ) -> Vec<(u32, f64)> {
+        if limit == 0 {
+            return Vec::new();
+        }
+        let order = |a: &(u32, f64), b: &(u32, f64)| best_first(a, b, &tie);
+        let mut best: Vec<(u32, f64)> = Vec::new();
+        let mut floor = 0.0;
+        let room = limit.saturating_mul(2).max(64);
+        for (row, score) in self.iter() {
+            if score < floor || !eligible.get(row) {
+                continue;
+            }
+            best.push((row, score));
+            if best.len() >= room {
+                best.select_nth_unstable_by(limit - 1, order);
+                best.truncate(limit);
+                floor = best[limit - 1].1;
+            }
+        }
+        best.sort_unstable_by(order);
+        best.truncate(limit);
+        best
+    }
+}
+
+fn best_first<K: Ord>(a: &(u32, f64), b: &(u32, f64), tie: impl Fn(u32) -> K) -> Ordering {
+    b.1.total_cmp(&a.1)
+        .then_with(|| tie(a.0).cmp(&tie(b.0)))
+        .then_with(|| a.0.cmp(&b.0))
+}
+
+impl Snapshot {
+    /// Scores the visible rows that hold any of `query`'s terms; a term counts once, however often
+    /// it is repeated.
+    ///
+    /// Rows must lie below both [`Snapshot::rows`] and the number of lengths to be found.
+    /// Errors: `Read` or `Storage` when postings cannot be read.
+    pub fn score<'a>(
+        &self,
+        query: &[String],
+        rows: Rows<'_>,
+        scratch: &'a mut Scratch,
+    ) -> Result<LexicalScores<'a>, LexicalError> {
+        scratch.reset(rows.lengths.len());
+        let norm = LengthNorm::new(rows.statistics);
+        let mut terms = Vec::new();
+        for term in distinct(query) {
+            let document_frequency = self.gather(term, rows, scratch)?;
+            let idf = idf(rows.statistics.rows, document_frequency);
+            accumulate(idf, norm, rows.lengths, scratch);
+            terms.push(TermStatistics {
+                term: term.to_owned(),
+                document_frequency,
+            });
+        }
+        Ok(LexicalScores {
+            terms,
+            scores: &scratch.scores,
+            touched: &scratch.touched,
+        })
+    }
+
+    /// Puts the term's postings in visible rows into the scratch; returns how many rows are live.
+    fn gather(
+        &self,
+        term: &str,
+        rows: Rows<'_>,
+        scratch: &mut Scratch,
+    ) -> Result<u64, LexicalError> {
+        let Scratch {
+            block,
+            rows: found,
+            frequencies,
+            ..
+        } = scratch;
+        found.clear();
+        frequencies.clear();
+        let mut live = 0;
+        let limit = rows.lengths.len() as u32;
+        let mut take = |row: u32, frequency: u32| {
+            if row < limit && rows.visible.get(row) {
+                found.push(row);
+                frequencies.push(frequency);
+                live += u64::from(rows.live.get(row));
+            }
+        };
+        for segment in self.committed.segments() {
+            segment.read(term, block, |rows, frequencies| {
+                for (row, frequency) in rows.iter().zip(frequencies) {
+                    take(*row, *frequency);
+                }
+            })?;
+        }
+        for part in &self.tail {
+            for posting in part.postings(term) {
+                take(posting.row, posting.frequency);
+            }
+        }
+        Ok(live)
+    }
+}
+
+/// The distinct terms in byte order: the order in which shares are added up.
+fn distinct(query: &[String]) -> Vec<&str> {
+    let mut terms: Vec<&str> = query.iter().map(String::as_str).collect();
+    terms.sort_unstable();
+    terms.dedup();
+    terms
+}
+
+/// Inverse document frequency; above 0 for any `document_frequency` up to `rows`.
+///
+/// The logarithm is computed by `libm` in Rust, so its bits are the same on every machine.
+pub(super) fn idf(rows: u64, document_frequency: u64) -> f64 {
+    let (rows, frequency) = (rows as f64, document_frequency as f64);
+    libm::log(1.0 + (rows - frequency + 0.5) / (frequency + 0.5))
+}
+
+/// k1 · (1 − b + b · length / average), as a line over the length.
+#[derive(Clone, Copy)]
+pub(super) struct LengthNorm {
+    base: f64,
+    slope: f64,
+}
+
+impl LengthNorm {
+    pub(super) fn new(statistics: Statistics) -> Self {
+        let average = statistics.total_length.max(1) as f64 / statistics.rows.max(1) as f64;
+        Self {
+            base: K1 * (1.0 - B),
+            slope: K1 * B / average,
+        }
+    }
+
+    /// The share of an occurrence count in its term's weight, between 0 and 1.
+    #[inline]
+    pub(super) fn saturate(self, frequency: u32, length: u32) -> f64 {
+        let frequency = f64::from(frequency);
+        frequency / (frequency + (self.base + self.slope * f64::from(length)))
+    }
+}
+
+fn accumulate(idf: f64, norm: LengthNorm, lengths: &[u32], scratch: &mut Scratch) {
+    let Scratch {
+        scores,
+        touched,
+        rows,
+        frequencies,
+        ..
+    } = scratch;
+    for (row, frequency) in rows.iter().zip(frequencies.iter()) {
+        let share = idf * norm.saturate(*frequency, lengths[*row as usize]);
+        let score = &mut scores[*row as usize];
+        if *score == 0.0 {
+            touched.push(*row);
+        }
+        *score += share;
+    }
+}
