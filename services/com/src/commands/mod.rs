@@ -1,0 +1,107 @@
+//! One module for each group of commands.
+
+mod demo;
+mod events;
+mod index;
+mod ingest;
+mod model;
+mod policy;
+mod retrieve;
+mod serve;
+
+use commonplace_proto::common::{Reference, reference::Point};
+use commonplace_proto::gateway::GetServerInfoRequest;
+use commonplace_proto::gateway::gateway_service_client::GatewayServiceClient;
+
+use crate::cli::{AsOf, Cli, Command, Config, Global};
+use crate::{output, session};
+
+/// Does what was asked for.
+pub async fn run(cli: Cli) -> anyhow::Result<()> {
+    let global = &cli.global;
+    let _telemetry = match &cli.command {
+        Command::Config(_) => None,
+        command => Some(start_telemetry(
+            global,
+            matches!(command, Command::Serve(_)),
+        )?),
+    };
+    match cli.command {
+        Command::Demo(arguments) => demo::run(global, arguments).await,
+        Command::Serve(arguments) => serve::run(global, arguments).await,
+        Command::Ingest(arguments) => ingest::run(global, arguments).await,
+        Command::Events(arguments) => events::list(global, arguments).await,
+        Command::Log(arguments) => events::log(global, arguments).await,
+        Command::Branch(arguments) => events::branch(global, arguments).await,
+        Command::Journal(arguments) => events::journal(global, arguments).await,
+        Command::Search(arguments) => retrieve::search(global, arguments).await,
+        Command::Retrieve(arguments) => retrieve::retrieve(global, arguments).await,
+        Command::Pack(arguments) => retrieve::preview(global, arguments).await,
+        Command::Verify(arguments) => retrieve::verify(global, arguments).await,
+        Command::Policy(arguments) => policy::run(global, arguments).await,
+        Command::Index(arguments) => index::run(global, arguments).await,
+        Command::Model(arguments) => model::run(global, arguments).await,
+        Command::Config(Config::Dump) => dump(global),
+        Command::Health => health(global).await,
+    }
+}
+
+/// One-shot commands log warnings only, unless the settings say otherwise.
+fn start_telemetry(global: &Global, serving: bool) -> anyhow::Result<commonplace_telemetry::Guard> {
+    let mut options = session::settings(global)?.telemetry;
+    if !serving && options.log == commonplace_telemetry::Options::default().log {
+        options.log = "warn".into();
+    }
+    Ok(commonplace_telemetry::start(&options, "com")?)
+}
+
+fn dump(global: &Global) -> anyhow::Result<()> {
+    let settings = session::settings(global)?;
+    if global.json {
+        output::json(&serde_json::to_value(&settings)?);
+    } else {
+        output::line(commonplace_config::dump(&settings)?.trim_end());
+    }
+    Ok(())
+}
+
+async fn health(global: &Global) -> anyhow::Result<()> {
+    session::with(global, async |session| {
+        let mut client = GatewayServiceClient::new(session.channels.gateway.clone());
+        let info = client
+            .get_server_info(GetServerInfoRequest {})
+            .await?
+            .into_inner();
+        if global.json {
+            return output::message(&info);
+        }
+        let place = global.server.as_deref().unwrap_or("this process");
+        output::line(&format!(
+            "{} com {} at {place}",
+            output::paint(output::GREEN, "serving"),
+            info.version
+        ));
+        for service in &info.services {
+            output::line(&format!("  {service}"));
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// The point in history that the arguments name; nothing named means the head of `main`.
+fn reference(as_of: &AsOf) -> Option<Reference> {
+    let point = match as_of {
+        AsOf {
+            branch: Some(name), ..
+        } => Point::Branch(name.clone()),
+        AsOf {
+            tag: Some(name), ..
+        } => Point::Tag(name.clone()),
+        AsOf {
+            commit: Some(hash), ..
+        } => Point::Commit(hash.clone()),
+        AsOf { .. } => return None,
+    };
+    Some(Reference { point: Some(point) })
+}

@@ -1,0 +1,316 @@
+//! `com retrieve`, `com pack`, `com search`, `com verify`.
+
+use std::path::Path;
+
+use anyhow::Context;
+use commonplace_proto::retrieval::retrieval_service_client::RetrievalServiceClient;
+use commonplace_proto::retrieval::{
+    ContextPack, Item, PreviewPackRequest, RetrieveRequest, SearchRequest, VerifyPackRequest,
+    VerifyPackResponse,
+};
+use commonplace_retrieval::pack;
+use commonplace_rpc::convert::timestamp_to_proto;
+use commonplace_types::{Invalid, Timestamp};
+
+use super::reference;
+use crate::cli::{Global, Pack, PackRequest, Retrieve, Search, Verify};
+use crate::failure::Refused;
+use crate::output::{self, BOLD, CYAN, DIM, GREEN, RED, paint};
+use crate::session::{self, Session};
+
+/// `com retrieve`
+pub async fn retrieve(global: &Global, arguments: Retrieve) -> anyhow::Result<()> {
+    session::with(global, async |session| {
+        let request = request(global, &arguments.request, true)?;
+        let pack = make(session, request).await?;
+        if let Some(file) = &arguments.output {
+            write(file, &pack)?;
+        }
+        if global.json {
+            return output::message(&pack);
+        }
+        print_pack(&pack);
+        if let Some(file) = &arguments.output {
+            output::line(&format!(
+                "written to {}; check it any time: com verify {}",
+                file.display(),
+                file.display()
+            ));
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Makes a pack and keeps it.
+pub async fn make(session: &Session, request: RetrieveRequest) -> anyhow::Result<ContextPack> {
+    let mut client = RetrievalServiceClient::new(session.channels.retrieval.clone())
+        .max_decoding_message_size(commonplace_rpc::server::MESSAGE_BYTES);
+    Ok(client
+        .retrieve(request)
+        .await?
+        .into_inner()
+        .pack
+        .unwrap_or_default())
+}
+
+/// Writes a pack as the file that `com verify` reads.
+pub fn write(file: &Path, made: &ContextPack) -> anyhow::Result<()> {
+    std::fs::write(file, pack::to_file(&made.id, &made.content))
+        .with_context(|| format!("cannot write {}", file.display()))
+}
+
+/// `com pack --preview`
+pub async fn preview(global: &Global, arguments: Pack) -> anyhow::Result<()> {
+    session::with(global, async |session| {
+        let request = request(global, &arguments.request, false)?;
+        let mut client = RetrievalServiceClient::new(session.channels.retrieval.clone())
+            .max_decoding_message_size(commonplace_rpc::server::MESSAGE_BYTES);
+        let answer = client
+            .preview_pack(PreviewPackRequest {
+                request: Some(request),
+            })
+            .await?;
+        let pack = answer.into_inner().pack.unwrap_or_default();
+        if global.json {
+            return output::message(&pack);
+        }
+        print_pack(&pack);
+        Ok(())
+    })
+    .await
+}
+
+/// `com search`
+pub async fn search(global: &Global, arguments: Search) -> anyhow::Result<()> {
+    session::with(global, async |session| {
+        let mut client = RetrievalServiceClient::new(session.channels.retrieval.clone())
+            .max_decoding_message_size(commonplace_rpc::server::MESSAGE_BYTES);
+        let request = SearchRequest {
+            project: global.project.clone(),
+            as_of: reference(&arguments.as_of),
+            query: arguments.query,
+            policy: arguments.policy,
+            limit: arguments.limit,
+            ..Default::default()
+        };
+        let answer = client.search(request).await?.into_inner();
+        if global.json {
+            return output::message(&answer);
+        }
+        for item in &answer.items {
+            print_item(item);
+        }
+        if answer.items.is_empty() {
+            output::line("nothing found");
+        }
+        if let Some(reason) = answer
+            .manifest
+            .map(|manifest| manifest.dense_off_reason)
+            .filter(|r| !r.is_empty())
+        {
+            output::note(&format!("search by meaning is off: {reason}"));
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// `com verify`
+pub async fn verify(global: &Global, arguments: Verify) -> anyhow::Result<()> {
+    let file = &arguments.file;
+    let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let (id, content) = pack::from_file(&bytes)
+        .map_err(|error| Refused(format!("{} is not a pack: {error}", file.display())))?;
+    session::with(global, async |session| {
+        let answer = check(session, id, content).await?;
+        if global.json {
+            output::message(&answer)?;
+        } else {
+            print_verdict(&answer);
+        }
+        if !answer.verified {
+            anyhow::bail!("{} is not what it claims to be", file.display());
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Has a pack made anew and compared.
+pub async fn check(
+    session: &Session,
+    id: String,
+    content: Vec<u8>,
+) -> anyhow::Result<VerifyPackResponse> {
+    let mut client = RetrievalServiceClient::new(session.channels.retrieval.clone())
+        .max_encoding_message_size(commonplace_rpc::server::MESSAGE_BYTES);
+    let request = VerifyPackRequest {
+        id,
+        content: content.into(),
+    };
+    Ok(client.verify_pack(request).await?.into_inner())
+}
+
+/// Prints what a check found.
+pub fn print_verdict(answer: &VerifyPackResponse) {
+    if answer.verified {
+        output::line(&format!(
+            "{} {}: identical bytes, made anew at commit {} ({} commits since)",
+            paint(GREEN, "verified"),
+            answer.id,
+            output::hash(&answer.commit),
+            answer.commits_since
+        ));
+        return;
+    }
+    output::line(&format!("{} the pack differs:", paint(RED, "refused")));
+    for difference in &answer.differences {
+        output::line(&format!("  {}", paint(BOLD, &difference.path)));
+        output::line(&format!(
+            "    given     {}",
+            output::short(&difference.given, 120)
+        ));
+        output::line(&format!(
+            "    expected  {}",
+            output::short(&difference.expected, 120)
+        ));
+    }
+}
+
+fn request(
+    global: &Global,
+    arguments: &PackRequest,
+    durable: bool,
+) -> anyhow::Result<RetrieveRequest> {
+    let clock = arguments.clock.as_deref().map(Timestamp::parse).transpose();
+    let clock = clock.map_err(|error| Invalid::new("clock", error.problem))?;
+    Ok(RetrieveRequest {
+        project: global.project.clone(),
+        as_of: reference(&arguments.as_of),
+        task: arguments.task.clone(),
+        query: arguments.query.clone(),
+        budget_tokens: arguments.budget.unwrap_or(0),
+        policy: arguments.policy.clone(),
+        clock: clock.map(timestamp_to_proto),
+        durable,
+        ..Default::default()
+    })
+}
+
+/// Prints a pack for people.
+pub fn print_pack(pack: &ContextPack) {
+    output::line(&format!("{} {}", paint(BOLD, "context pack"), pack.id));
+    output::line(&format!(
+        "{}",
+        paint(
+            DIM,
+            &format!(
+                "commit {}  policy {} v{}  query “{}”",
+                output::hash(&pack.commit),
+                pack.policy,
+                pack.policy_version,
+                output::short(&pack.query, 80)
+            )
+        )
+    ));
+    output::line("");
+    for item in &pack.items {
+        print_item(item);
+    }
+    let share = f64::from(pack.used_tokens) / f64::from(pack.budget_tokens.max(1));
+    output::line(&format!(
+        "budget {} {} of {} tokens ({:.0}%), {} items in, {} candidates left out",
+        output::bar(share),
+        pack.used_tokens,
+        pack.budget_tokens,
+        share * 100.0,
+        pack.items.len(),
+        pack.exclusions.len()
+    ));
+    output::line(&left_out(pack));
+    if let Some(manifest) = pack
+        .manifest
+        .as_ref()
+        .filter(|manifest| !manifest.dense_off_reason.is_empty())
+    {
+        output::note(&format!(
+            "search by meaning was off: {}",
+            manifest.dense_off_reason
+        ));
+    }
+}
+
+/// How many were left out for each reason.
+fn left_out(pack: &ContextPack) -> String {
+    let mut counts = std::collections::BTreeMap::new();
+    for exclusion in &pack.exclusions {
+        let name = exclusion
+            .reason()
+            .as_str_name()
+            .trim_start_matches("EXCLUSION_REASON_")
+            .to_lowercase();
+        *counts.entry(name).or_insert(0) += 1;
+    }
+    let counts: Vec<String> = counts
+        .into_iter()
+        .map(|(name, count)| format!("{count} {name}"))
+        .collect();
+    paint(
+        DIM,
+        &format!(
+            "left out: {}",
+            if counts.is_empty() {
+                "none".into()
+            } else {
+                counts.join(", ")
+            }
+        ),
+    )
+}
+
+fn print_item(item: &Item) {
+    let scores = item.scores.unwrap_or_default();
+    let share = |millionths: i64| millionths as f64 / 1e6;
+    let tokens = if item.tokens > 0 {
+        format!("  {} tokens", item.tokens)
+    } else {
+        String::new()
+    };
+    output::line(&format!(
+        "{:>2}. {}",
+        item.rank,
+        paint(BOLD, &output::short(&item.title, 90))
+    ));
+    output::line(&format!(
+        "    {} {:.3}  words {}  meaning {}  {}{tokens}",
+        output::bar(share(scores.total)),
+        share(scores.total),
+        output::bar(share(scores.lexical)),
+        output::bar(share(scores.dense)),
+        paint(CYAN, &item.artifact_type),
+    ));
+    let excerpt = item
+        .text
+        .lines()
+        .map(str::trim)
+        .filter(|l| !l.is_empty() && *l != item.title)
+        .take(2)
+        .collect::<Vec<_>>();
+    for text in excerpt {
+        output::line(&format!("    {}", output::short(text, 100)));
+    }
+    if let Some(citation) = &item.citation {
+        output::line(&paint(
+            DIM,
+            &format!(
+                "    ↳ {} bytes {}..{}  {}  {}",
+                citation.event_id,
+                citation.start,
+                citation.end,
+                output::time(citation.event_time.as_ref()),
+                output::short(&citation.source, 50)
+            ),
+        ));
+    }
+}

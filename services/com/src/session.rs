@@ -1,0 +1,74 @@
+//! Where a command's calls go: to the services of this process, or to a server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use commonplace_node::{Channels, Node, NodeOptions};
+use commonplace_rpc::{Channel, RemoteOptions, context};
+use commonplace_types::SystemClock;
+
+use crate::cli::Global;
+
+/// Longest that one call of a command may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(3_600);
+
+/// Reads the settings that are in force for a command.
+pub fn settings(global: &Global) -> anyhow::Result<NodeOptions> {
+    let mut flags = global.settings.clone();
+    if let Some(folder) = &global.data_dir {
+        flags.push(("data_dir".into(), folder.display().to_string()));
+    }
+    Ok(commonplace_config::load(global.config.as_deref(), &flags)?)
+}
+
+/// Open channels to all services. Must be closed.
+pub struct Session {
+    /// To each service.
+    pub channels: Channels,
+    node: Option<Node>,
+}
+
+impl Session {
+    /// Starts the services in this process, or connects to the server that was named.
+    async fn open(global: &Global) -> anyhow::Result<Self> {
+        if let Some(server) = &global.server {
+            let channel = Channel::remote(std::slice::from_ref(server), &RemoteOptions::default())?;
+            return Ok(Self {
+                channels: Channels::all(channel),
+                node: None,
+            });
+        }
+        let options = settings(global)?;
+        let folder = options.data_dir.display().to_string();
+        let node = Node::start(&options, Arc::new(SystemClock))
+            .await
+            .with_context(|| format!("cannot open the data folder {folder}"))?;
+        Ok(Self {
+            channels: node.channels().clone(),
+            node: Some(node),
+        })
+    }
+
+    /// Whether the services run in this process.
+    pub fn is_embedded(&self) -> bool {
+        self.node.is_some()
+    }
+
+    async fn close(self) {
+        if let Some(node) = self.node {
+            node.shutdown().await;
+        }
+    }
+}
+
+/// Runs a command's work with open channels, and closes them whatever comes of it.
+pub async fn with<T>(
+    global: &Global,
+    work: impl AsyncFnOnce(&Session) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let session = Session::open(global).await?;
+    let result = context::with_deadline(CALL_TIMEOUT, work(&session)).await;
+    session.close().await;
+    result
+}

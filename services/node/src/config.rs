@@ -1,0 +1,75 @@
+//! All settings of a node, as one tree.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Everything that can be set. Each part's own documentation says what its fields mean.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NodeOptions {
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// Where the embedding model lies, as `com model pull` puts it.
+    pub model_dir: PathBuf,
+    /// Address and port that `com serve` listens on.
+    pub listen: String,
+    /// Seconds that running calls get to end when the server stops.
+    pub drain_seconds: u64,
+    /// Calls that each service serves at the same time.
+    pub concurrent_calls: usize,
+    /// Logs and traces.
+    pub telemetry: commonplace_telemetry::Options,
+    /// The port's own settings.
+    pub gateway: commonplace_gateway::Options,
+    /// Reading reports.
+    pub ingest: commonplace_ingest::Options,
+    /// Keeping events.
+    pub journal: commonplace_journal::Options,
+    /// Finding passages.
+    pub index: commonplace_index::Options,
+    /// Keeping policies.
+    pub policy: commonplace_policy::Options,
+    /// Making packs.
+    pub retrieval: commonplace_retrieval::Options,
+}
+
+impl Default for NodeOptions {
+    fn default() -> Self {
+        Self {
+            data_dir: default_data_dir(),
+            model_dir: default_model_dir(),
+            listen: "127.0.0.1:8083".into(),
+            drain_seconds: 10,
+            concurrent_calls: 1_024,
+            telemetry: Default::default(),
+            gateway: Default::default(),
+            ingest: Default::default(),
+            journal: Default::default(),
+            index: Default::default(),
+            policy: Default::default(),
+            retrieval: Default::default(),
+        }
+    }
+}
+
+/// `$XDG_DATA_HOME/commonplace`, else `~/.local/share/commonplace`, else `./commonplace-data`.
+pub fn default_data_dir() -> PathBuf {
+    user_dir("XDG_DATA_HOME", ".local/share")
+        .map_or_else(|| "commonplace-data".into(), |dir| dir.join("commonplace"))
+}
+
+/// `$XDG_CACHE_HOME/commonplace/models/all-MiniLM-L6-v2`, else the same under `~/.cache`.
+pub fn default_model_dir() -> PathBuf {
+    let cache = user_dir("XDG_CACHE_HOME", ".cache").unwrap_or_else(|| ".cache".into());
+    cache.join("commonplace/models/all-MiniLM-L6-v2")
+}
+
+fn user_dir(variable: &str, under_home: &str) -> Option<PathBuf> {
+    let set = |name: &str| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    set(variable).or_else(|| set("HOME").map(|home| home.join(under_home)))
+}
