@@ -1,0 +1,13 @@
+//! Tests that span the services, and what they share.
+//!
+//! [`layering`] holds the rules of the code's structure as functions over sources, so that the tests can
+//! run them over this repository and over broken examples alike.
+
+pub mod layering;
+
+use std::path::PathBuf;
+
+/// The root of the repository.
+pub fn repository() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}
