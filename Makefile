@@ -1,0 +1,62 @@
+# The one entry. `make help` lists what there is.
+
+CARGO ?= cargo
+PYTHON ?= python3
+NPM ?= npm
+# Tools that are fetched, not built, live here; nothing of it is committed.
+TOOLS := .cache/tools
+BUF := $(TOOLS)/node_modules/.bin/buf
+MODEL_DIR ?= $(HOME)/.cache/commonplace/models/all-MiniLM-L6-v2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo run test check bench model fmt buf image clean
+
+help: ## list what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+
+demo: ## from nothing to a verified context pack
+	$(CARGO) build --release --quiet -p commonplace-com
+	$(COM) demo --repo .
+
+run: ## serve on port 8083 over ~/.local/share/commonplace
+	$(CARGO) run --release --quiet -p commonplace-com -- serve
+
+test: model ## every test, with the real model, real processes and a real Python client
+	$(CARGO) test --workspace --quiet
+	$(PYTHON) tests/python/run.py
+
+model: ## fetch the embedding model unless it is there
+	$(CARGO) run --quiet -p commonplace-com -- model pull
+
+check: ## formatting, lints, documentation, licences, contracts
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --log-level error check; \
+	else echo "SKIPPED: cargo-deny is not installed (cargo install cargo-deny)"; fi
+	$(MAKE) --no-print-directory buf
+
+buf: $(BUF) ## lint the contracts and compare them with the committed image
+	cd proto && ../$(BUF) lint
+	cd proto && ../$(BUF) breaking --against image.binpb
+
+image: $(BUF) ## accept the contracts as they are now
+	cd proto && ../$(BUF) build -o image.binpb
+
+$(BUF):
+	@mkdir -p $(TOOLS)
+	$(NPM) install --silent --no-fund --no-audit --prefix $(TOOLS) @bufbuild/buf@1.75.0
+
+bench: ## speed, memory and retrieval quality, as a table and as JSON in target/bench
+	$(CARGO) build --release --quiet -p commonplace-com -p commonplace-bench
+	$(TARGET)/release/commonplace-bench
+
+fmt: ## format everything
+	$(CARGO) fmt --all
+
+clean: ## remove what was built and fetched here
+	$(CARGO) clean
+	rm -rf .cache .commonplace-demo demo.pack.json
+
+TARGET = $(or $(CARGO_TARGET_DIR),target)
+COM = $(TARGET)/release/com
