@@ -1,0 +1,59 @@
+//! What the journal's feed tells, in the index's own words.
+
+use commonplace_types::{CommitHash, Event, LaneInterval, Timestamp, Visible};
+
+/// One commit with its events, as `journal.Tail` sends it.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    /// Where to resume after this commit; the journal's secret.
+    pub cursor: String,
+    /// Dense within a project, from 0.
+    pub number: u64,
+    /// Names the commit.
+    pub hash: CommitHash,
+    /// Hash of the commit before in number; none for commit 0.
+    pub previous: Option<CommitHash>,
+    /// The commits it follows from; the first is the one on its own branch.
+    pub parents: Vec<CommitHash>,
+    /// When it was made.
+    pub time: Timestamp,
+    /// The lane its events stand in.
+    pub lane: u32,
+    /// Position of the first event.
+    pub first_position: u32,
+    /// What the commit sees, itself included.
+    pub visible: Visible,
+    /// In order of position.
+    pub events: Vec<Event>,
+}
+
+impl Frame {
+    /// What the commit sees of its own lane; 0 is nothing.
+    pub(crate) fn own_position(&self) -> u32 {
+        let own = |interval: &&LaneInterval| interval.lane == self.lane;
+        let found = self.visible.intervals().iter().find(own);
+        found.map_or(0, |interval| interval.position)
+    }
+}
+
+/// A place in a lane as one number that orders like (lane, position). Never 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct LaneKey(pub(crate) u64);
+
+impl LaneKey {
+    pub(crate) fn new(lane: u32, position: u32) -> Self {
+        Self(u64::from(lane) << 32 | u64::from(position))
+    }
+
+    pub(crate) fn lane(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    pub(crate) fn position(self) -> u32 {
+        self.0 as u32
+    }
+
+    pub(crate) fn seen_by(self, visible: &Visible) -> bool {
+        visible.sees(self.lane(), self.position())
+    }
+}

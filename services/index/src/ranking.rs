@@ -1,0 +1,107 @@
+//! The best rows of one signal, apart by whether they may be used.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use crate::best::{Best, Scored};
+use crate::bitmap::Bitmap;
+use crate::engine::Snapshot;
+use crate::visibility::View;
+
+/// Where one search takes place: a state, what its commit sees of it, what the filter takes of that.
+pub(crate) struct Place {
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) view: Arc<View>,
+    /// Live rows that the filter takes.
+    pub(crate) eligible: Arc<Bitmap>,
+}
+
+impl Place {
+    /// The event of a row and which of its passages the row is.
+    pub(crate) fn event_of(&self, row: u32) -> (usize, u32) {
+        let state = &self.snapshot.state;
+        let event = state.rows.at(row as usize).event as usize;
+        (event, row - state.facts.at(event).first_row)
+    }
+
+    /// The order of rows with equal scores: by event id, then passage.
+    pub(crate) fn tie(&self, a: u32, b: u32) -> Ordering {
+        let ((event_a, passage_a), (event_b, passage_b)) = (self.event_of(a), self.event_of(b));
+        let id = |event: usize| self.snapshot.state.events.at(event).id;
+        let by_event = || id(event_a).cmp(&id(event_b));
+        let by_passage = passage_a.cmp(&passage_b);
+        if event_a == event_b {
+            return by_passage;
+        }
+        by_event().then(by_passage)
+    }
+}
+
+/// Collects the best rows that may be used and the best that may not.
+pub(crate) struct Ranking<'a> {
+    place: &'a Place,
+    eligible: Best,
+    ineligible: Best,
+}
+
+/// Both lists, best first.
+#[derive(Debug, Default)]
+pub(crate) struct Ranked {
+    pub(crate) eligible: Vec<Scored>,
+    pub(crate) ineligible: Vec<Scored>,
+}
+
+impl<'a> Ranking<'a> {
+    /// Keeps that many of each.
+    pub(crate) fn new(place: &'a Place, eligible: usize, ineligible: usize) -> Self {
+        Self {
+            place,
+            eligible: Best::new(eligible),
+            ineligible: Best::new(ineligible),
+        }
+    }
+
+    /// Offers a row; one that the commit does not see is left out.
+    #[inline]
+    pub(crate) fn offer(&mut self, row: u32, score: f64) {
+        let (usable, other) = (self.eligible.wants(score), self.ineligible.wants(score));
+        if !usable && !other {
+            return;
+        }
+        let tie = |a, b| self.place.tie(a, b);
+        if self.place.eligible.get(row) {
+            if usable {
+                self.eligible.offer(row, score, tie);
+            }
+        } else if other && self.place.view.visible.get(row) {
+            self.ineligible.offer(row, score, tie);
+        }
+    }
+
+    /// The lists.
+    pub(crate) fn finish(self) -> Ranked {
+        let tie = |a, b| self.place.tie(a, b);
+        Ranked {
+            eligible: self.eligible.into_sorted(tie),
+            ineligible: self.ineligible.into_sorted(tie),
+        }
+    }
+}
+
+impl Ranked {
+    /// Both lists of two shares of the rows, made one.
+    pub(crate) fn joined(self, other: Self, place: &Place, limits: (usize, usize)) -> Self {
+        let join = |a: Vec<Scored>, b: Vec<Scored>, limit| {
+            let tie = |a, b| place.tie(a, b);
+            let mut best = Best::new(limit);
+            a.into_iter()
+                .chain(b)
+                .for_each(|scored| best.offer(scored.row, scored.score, tie));
+            best.into_sorted(tie)
+        };
+        Self {
+            eligible: join(self.eligible, other.eligible, limits.0),
+            ineligible: join(self.ineligible, other.ineligible, limits.1),
+        }
+    }
+}

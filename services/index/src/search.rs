@@ -1,0 +1,429 @@
+//! Finds the best passages at a commit by each signal, exactly and in one total order.
+//!
+//! Equal questions at equal commits get equal answers, whatever was appended since, however the index came
+//! to its state, and however the work was shared: scores do not depend on the layout, equal scores are
+//! ordered by event id and passage, and vectors count by whole commits.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use commonplace_rpc::convert::Filter;
+use commonplace_types::{CommitHash, EventId, Importance, RecordId, Timestamp};
+
+use crate::always;
+use crate::analyzer;
+use crate::engine::{Engine, Snapshot};
+use crate::filter::Matcher;
+use crate::helper::Helper;
+use crate::lexical::{self, LexicalError, LexicalScores, Scratch, TermStatistics};
+use crate::ranking::{Place, Ranked, Ranking};
+use crate::vectors::QueryVector;
+
+/// Most passages that `always_include` adds.
+pub const MOST_ALWAYS: usize = 100;
+
+/// Fewer vectors than this are scanned by one thread.
+const WORTH_SHARING: usize = 32_768;
+
+/// What to look for.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Query {
+    /// The words.
+    pub text: String,
+    /// How many of the best by words; 0 leaves the signal out.
+    pub lexical_limit: usize,
+    /// How many of the best by meaning; 0 leaves the signal out.
+    pub dense_limit: usize,
+    /// Which events are eligible.
+    pub filter: Filter,
+    /// What is a candidate in any case.
+    pub always: Always,
+    /// How many of the best that are not eligible to report.
+    pub ineligible_limit: usize,
+    /// Count only vectors of commits up to this number.
+    pub dense_through: Option<u64>,
+    /// Leave the dense signal out.
+    pub without_dense: bool,
+}
+
+/// What is a candidate in any case, even if the filter does not take it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Always {
+    /// Pinned events.
+    pub pinned: bool,
+    /// Events about these records.
+    pub records: Vec<RecordId>,
+    /// Events with any of these tags.
+    pub tags: Vec<String>,
+}
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// The commit that was searched.
+    pub commit: CommitHash,
+    /// Its number.
+    pub number: u64,
+    /// When it was made.
+    pub time: Timestamp,
+    /// Live passages at the commit.
+    pub passages: u64,
+    /// Sum of their lengths in terms.
+    pub total_length: u64,
+    /// In the order in which they were scored.
+    pub terms: Vec<TermStatistics>,
+    /// Vectors of commits up to this number were compared; none when there was no vector to compare with.
+    pub dense_through: Option<u64>,
+    /// Ordered by event id, then passage.
+    pub candidates: Vec<Candidate>,
+}
+
+/// Whether a passage may be used, and why not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Eligibility {
+    /// It may.
+    Eligible,
+    /// A visible event supersedes its event.
+    Superseded,
+    /// The filter does not take it.
+    Filtered,
+}
+
+/// A passage with all its scores.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Candidate {
+    /// The event.
+    pub event: EventId,
+    /// Which of its passages, from 0.
+    pub passage: u32,
+    /// What the event is about.
+    pub record: String,
+    /// What kind of thing it holds.
+    pub artifact_type: String,
+    /// When it happened.
+    pub event_time: Timestamp,
+    /// How much it matters.
+    pub importance: Importance,
+    /// Always a candidate if the policy says so.
+    pub pinned: bool,
+    /// Sorted.
+    pub tags: Vec<String>,
+    /// 0 when no term matches.
+    pub lexical_score: f64,
+    /// From 1; 0 when not among the best by words.
+    pub lexical_rank: u32,
+    /// Absent when the passage has no vector that counts.
+    pub dense_score: Option<f64>,
+    /// From 1; 0 when not among the best by meaning.
+    pub dense_rank: u32,
+    /// Of title and text, by the budget tokenizer.
+    pub tokens: u32,
+    /// Names title and text.
+    pub content: [u8; 16],
+    /// Whether it may be used.
+    pub eligibility: Eligibility,
+    /// Admitted by `always`.
+    pub always: bool,
+}
+
+/// What searches share: memory to work in and a thread that takes half of a long scan.
+#[derive(Default)]
+pub(crate) struct Tools {
+    scratches: Mutex<Vec<Scratch>>,
+    helper: Option<Helper>,
+}
+
+impl Tools {
+    /// `helps`: whether long scans are shared with a second thread.
+    pub(crate) fn new(helps: bool) -> Self {
+        Self {
+            scratches: Mutex::default(),
+            helper: helps.then(Helper::start).flatten(),
+        }
+    }
+
+    fn with_scratch<R>(&self, work: impl FnOnce(&mut Scratch) -> R) -> R {
+        let scratches = || {
+            self.scratches
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+        };
+        let taken = scratches().pop();
+        let mut scratch = taken.unwrap_or_default();
+        let result = work(&mut scratch);
+        scratches().push(scratch);
+        result
+    }
+}
+
+/// Searches a commit that the snapshot holds. `vector`: that of the query, absent when meaning is not asked
+/// for or cannot be had.
+pub(crate) fn search(
+    engine: &Engine,
+    snapshot: &Arc<Snapshot>,
+    number: u32,
+    query: &Query,
+    vector: Option<QueryVector>,
+    tools: &Tools,
+) -> Result<Answer, LexicalError> {
+    let place = Arc::new(place_of(engine, snapshot, number, query));
+    let dense = vector.and_then(|vector| Dense::new(&place, query, vector));
+    let scan = dense
+        .as_ref()
+        .map(|dense| dense.begin(&place, query, tools));
+    let terms = analyzer::terms(&query.text);
+    let lengths = engine
+        .views()
+        .lengths(&snapshot.state, snapshot.state.rows.len() as u32);
+    tools.with_scratch(|scratch| {
+        let rows = lexical::Rows {
+            visible: &place.view.visible,
+            live: &place.view.live,
+            lengths: &lengths,
+            statistics: lexical::Statistics {
+                rows: place.view.passages,
+                total_length: place.view.total_length,
+            },
+        };
+        let scores = snapshot.words.score(&terms, rows, scratch)?;
+        let by_words = best_by_words(&place, query, &scores);
+        let by_meaning = scan.map(Scan::finish).unwrap_or_default();
+        let picks = pick(&place, query, &by_words, &by_meaning);
+        Ok(answer(&place, picks, &scores, dense))
+    })
+}
+
+fn place_of(engine: &Engine, snapshot: &Arc<Snapshot>, number: u32, query: &Query) -> Place {
+    let state = &snapshot.state;
+    let view = engine.views().at(state, number);
+    let eligible = if query.filter == Filter::default() {
+        Arc::clone(&view.live)
+    } else {
+        Arc::new(Matcher::new(state, &query.filter).rows(state, &view.live))
+    };
+    Place {
+        snapshot: Arc::clone(snapshot),
+        view,
+        eligible,
+    }
+}
+
+fn best_by_words(place: &Place, query: &Query, scores: &LexicalScores<'_>) -> Ranked {
+    let mut ranking = Ranking::new(place, query.lexical_limit, query.ineligible_limit);
+    if query.lexical_limit > 0 {
+        scores
+            .iter()
+            .for_each(|(row, score)| ranking.offer(row, score));
+    }
+    ranking.finish()
+}
+
+/// The dense side of one search.
+struct Dense {
+    vector: QueryVector,
+    through: u64,
+    /// Rows below this number count.
+    rows: usize,
+}
+
+impl Dense {
+    /// None when no commit has all its vectors yet.
+    fn new(place: &Place, query: &Query, vector: QueryVector) -> Option<Self> {
+        let last = place.snapshot.progress.dense.checked_sub(1)?;
+        let wanted = query.dense_through.unwrap_or(u64::MAX);
+        let through = last.min(place.view.number.into()).min(wanted);
+        let rows = place.snapshot.state.commits.at(through as usize).rows as usize;
+        Some(Self {
+            vector,
+            through,
+            rows,
+        })
+    }
+
+    /// Starts the scan: hands half of a long one to the helper if that is free.
+    fn begin(&self, place: &Arc<Place>, query: &Query, tools: &Tools) -> Scan {
+        let scan = |rows| ScanPart {
+            place: Arc::clone(place),
+            vector: self.vector.clone(),
+            limits: (query.dense_limit, query.ineligible_limit),
+            rows,
+        };
+        let middle = self.rows / 2;
+        if let (true, Some(helper)) = (self.rows >= WORTH_SHARING, &tools.helper) {
+            let part = scan(0..middle);
+            if let Some(result) = helper.try_run(move || part.run()) {
+                return Scan {
+                    own: scan(middle..self.rows),
+                    other: Some((scan(0..middle), result)),
+                };
+            }
+        }
+        Scan {
+            own: scan(0..self.rows),
+            other: None,
+        }
+    }
+
+    fn score(&self, place: &Place, row: u32) -> Option<f64> {
+        let counts = (row as usize) < self.rows;
+        counts.then(|| place.snapshot.vectors.score(row, &self.vector))?
+    }
+}
+
+/// A scan under way.
+struct Scan {
+    own: ScanPart,
+    other: Option<(ScanPart, Receiver<Ranked>)>,
+}
+
+impl Scan {
+    fn finish(self) -> Ranked {
+        let own = self.own.run();
+        let Some((part, result)) = self.other else {
+            return own;
+        };
+        // A helper that could not do it leaves the work to this thread.
+        let other = result.recv().unwrap_or_else(|_| part.run());
+        other.joined(own, &self.own.place, self.own.limits)
+    }
+}
+
+/// The rows that one thread compares.
+struct ScanPart {
+    place: Arc<Place>,
+    vector: QueryVector,
+    limits: (usize, usize),
+    rows: Range<usize>,
+}
+
+impl ScanPart {
+    fn run(&self) -> Ranked {
+        let mut ranking = Ranking::new(&self.place, self.limits.0, self.limits.1);
+        let vectors = &self.place.snapshot.vectors;
+        let offer = |row, score| ranking.offer(row, score);
+        vectors.scan(&self.vector, self.rows.clone(), offer);
+        ranking.finish()
+    }
+}
+
+/// Why a row is a candidate.
+#[derive(Debug, Clone, Copy, Default)]
+struct Pick {
+    lexical_rank: u32,
+    dense_rank: u32,
+    always: bool,
+    ineligible: bool,
+}
+
+/// Every row that is a candidate, with the reasons.
+fn pick(
+    place: &Place,
+    query: &Query,
+    by_words: &Ranked,
+    by_meaning: &Ranked,
+) -> BTreeMap<u32, Pick> {
+    let mut picks: BTreeMap<u32, Pick> = BTreeMap::new();
+    for (rank, scored) in (1..).zip(&by_words.eligible) {
+        picks.entry(scored.row).or_default().lexical_rank = rank;
+    }
+    for (rank, scored) in (1..).zip(&by_meaning.eligible) {
+        picks.entry(scored.row).or_default().dense_rank = rank;
+    }
+    for row in always::rows(place, &query.always) {
+        picks.entry(row).or_default().always = true;
+    }
+    let ranked = [&by_words.ineligible, &by_meaning.ineligible];
+    let mut ineligible: Vec<(usize, u32)> = ranked
+        .iter()
+        .flat_map(|list| list.iter().enumerate())
+        .map(|(rank, scored)| (rank, scored.row))
+        .filter(|(_, row)| !picks.contains_key(row))
+        .collect();
+    ineligible.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| place.tie(a.1, b.1)));
+    let mut taken = 0;
+    for (_, row) in ineligible {
+        if taken == query.ineligible_limit {
+            break;
+        }
+        let fresh = picks.insert(
+            row,
+            Pick {
+                ineligible: true,
+                ..Pick::default()
+            },
+        );
+        taken += usize::from(fresh.is_none());
+    }
+    picks
+}
+
+fn answer(
+    place: &Place,
+    picks: BTreeMap<u32, Pick>,
+    scores: &LexicalScores<'_>,
+    dense: Option<Dense>,
+) -> Answer {
+    let commit = place.snapshot.state.commits.at(place.view.number as usize);
+    let mut picks: Vec<(u32, Pick)> = picks.into_iter().collect();
+    picks.sort_unstable_by(|a, b| place.tie(a.0, b.0));
+    let candidate = |(row, pick): (u32, Pick)| {
+        let dense_score = dense.as_ref().and_then(|dense| dense.score(place, row));
+        candidate(place, row, pick, scores.get(row), dense_score)
+    };
+    Answer {
+        commit: commit.hash,
+        number: place.view.number.into(),
+        time: moment(commit.time),
+        passages: place.view.passages,
+        total_length: place.view.total_length,
+        terms: scores.terms().to_vec(),
+        dense_through: dense.as_ref().map(|dense| dense.through),
+        candidates: picks.into_iter().map(candidate).collect(),
+    }
+}
+
+fn candidate(
+    place: &Place,
+    row: u32,
+    pick: Pick,
+    lexical_score: f64,
+    dense_score: Option<f64>,
+) -> Candidate {
+    let state = &place.snapshot.state;
+    let (number, passage) = place.event_of(row);
+    let (facts, event) = (state.facts.at(number), state.events.at(number));
+    let stored = state.rows.at(row as usize);
+    let eligibility = match (pick.ineligible, place.view.live.get(row)) {
+        (false, _) => Eligibility::Eligible,
+        (true, true) => Eligibility::Filtered,
+        (true, false) => Eligibility::Superseded,
+    };
+    Candidate {
+        event: event.id,
+        passage,
+        record: state.record_name(event),
+        artifact_type: state.string(facts.kind).to_owned(),
+        event_time: moment(facts.time),
+        importance: Importance::from_millionths(facts.importance).unwrap_or_default(),
+        pinned: facts.pinned,
+        tags: state
+            .tags_of(event)
+            .map(|tag| state.string(tag).to_owned())
+            .collect(),
+        lexical_score,
+        lexical_rank: pick.lexical_rank,
+        dense_score,
+        dense_rank: pick.dense_rank,
+        tokens: stored.tokens,
+        content: stored.content,
+        eligibility,
+        always: pick.always,
+    }
+}
+
+/// Stored times come from the journal and lie within bounds.
+pub(crate) fn moment(micros: i64) -> Timestamp {
+    Timestamp::from_micros(micros).unwrap_or(Timestamp::MIN)
+}
