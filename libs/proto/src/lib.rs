@@ -26,6 +26,8 @@ pub use commonplace::{
 
 mod json;
 
+/// The well-known moment in time, as the contracts use it.
+pub use prost_types::Timestamp;
 pub use json::{JsonError, from_json, pool, to_json};
 
 /// Every contract as an encoded `FileDescriptorSet`.

@@ -1,0 +1,66 @@
+//! `make bench`: speed, memory and retrieval quality of the real services, against the budgets.
+//!
+//! Every figure comes from the services behind their generated clients, in one run, on one machine, with
+//! other work beside it or not: the table says what was measured, the JSON keeps it. Nothing here asserts.
+
+#![allow(clippy::print_stdout)]
+
+mod corpus;
+mod quality;
+mod report;
+mod speed;
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use crate::report::Report;
+
+/// What to measure.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Numbers of passages to measure retrieval at
+    #[arg(long, value_delimiter = ',', default_value = "10000,100000")]
+    sizes: Vec<usize>,
+    /// Leave speed out
+    #[arg(long)]
+    no_speed: bool,
+    /// Leave retrieval quality out
+    #[arg(long)]
+    no_quality: bool,
+    /// Folder with the public retrieval sets
+    #[arg(long, default_value = "../shared/data")]
+    data: PathBuf,
+    /// The scorer of those sets
+    #[arg(long, default_value = "../shared/tools/ir_eval.py")]
+    scorer: PathBuf,
+    /// Where the JSON is written
+    #[arg(long, default_value = "target/bench")]
+    output: PathBuf,
+    /// The program whose memory and start-up are measured; default: beside this one
+    #[arg(long)]
+    com: Option<PathBuf>,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    std::fs::create_dir_all(&arguments.output)?;
+    let com = match arguments.com {
+        Some(path) => path,
+        None => std::env::current_exe()?.with_file_name("com"),
+    };
+    let mut report = Report::new();
+    if !arguments.no_speed {
+        speed::embedding(&mut report)?;
+        speed::append(&mut report).await?;
+        for size in &arguments.sizes {
+            speed::retrieval(&mut report, *size, &com).await?;
+        }
+    }
+    if !arguments.no_quality {
+        quality::run(&mut report, &arguments.data, &arguments.scorer, &arguments.output).await?;
+    }
+    report.print();
+    report.save(&arguments.output.join("bench.json"))
+}
