@@ -215,3 +215,6 @@ impl Kernels {
         unsafe { (self.table.narrow)(layer, input, output) }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -191,6 +191,3 @@ fn create_temporary(folder: &Path) -> io::Result<(File, PathBuf)> {
     }
     Err(io::Error::from(io::ErrorKind::AlreadyExists))
 }
-
-#[cfg(test)]
-mod tests;

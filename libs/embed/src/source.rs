@@ -34,9 +34,9 @@ pub(crate) struct Source {
 
 /// Reads, checks and quantizes the two files in `folder`.
 pub(crate) fn read(folder: &Path) -> Result<Source, EmbedError> {
-    let vocabulary = read_vocabulary(&folder.join("tokenizer.json"))?;
     let path = folder.join("model.safetensors");
     let bytes = read_checked(&path, WEIGHTS_SHA256)?;
+    let vocabulary = read_vocabulary(&folder.join("tokenizer.json"))?;
     let tensors = SafeTensors::deserialize(&bytes).map_err(|error| EmbedError::Malformed {
         path: path.clone(),
         reason: error.to_string(),
