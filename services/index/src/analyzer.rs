@@ -38,6 +38,18 @@ pub fn terms(text: &str) -> Vec<String> {
     terms
 }
 
+/// How often a title's terms count: what it says matters more than the same words further down.
+pub const TITLE_WEIGHT: usize = 2;
+
+/// The terms a passage is indexed by: those of its event's title, [`TITLE_WEIGHT`] times, then its own.
+pub fn passage_terms(title: &str, passage: &str) -> Vec<String> {
+    let mut passage_terms = Vec::with_capacity((title.len() * TITLE_WEIGHT + passage.len()) / 6);
+    for text in std::iter::repeat_n(title, TITLE_WEIGHT).chain([passage]) {
+        analyze(text, |term| passage_terms.push(term.to_owned()));
+    }
+    passage_terms
+}
+
 /// Passes the terms of `text` to `emit`, one after the other; takes time linear in the text.
 pub fn analyze(text: &str, mut emit: impl FnMut(&str)) {
     let text = normalized(text);

@@ -20,7 +20,7 @@ mod tail;
 #[cfg(test)]
 mod tests;
 
-pub use score::{B, K1, LexicalScores, Rows, Scratch, Statistics, TermStatistics};
+pub use score::{B, K1, LENGTH_OFFSET, LexicalScores, Rows, Scratch, Statistics, TermStatistics};
 
 use engine::{Committed, Engine, Pending};
 use std::path::Path;

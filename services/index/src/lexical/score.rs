@@ -5,10 +5,12 @@
 //! a term's postings in one place only, so each row's sum is made in one fixed order: the bits of a
 //! score do not depend on how rows are spread over segments and tail.
 //!
-//! score(q, d) = Σ idf(t) · tf / (tf + k1 · (1 − b + b · |d| / avgdl)),
+//! score(q, d) = Σ qtf(t) · idf(t) · tf / (tf + k1 · (1 − b + b · (|d| + c) / (avgdl + c))),
 //! idf(t) = ln(1 + (N − df + ½) / (df + ½)).
-//! Source: Robertson and Zaragoza, 2009; the idf and the missing factor k1 + 1 as in Lucene 8.
+//! Source: Robertson and Zaragoza, 2009; the idf and the missing factor k1 + 1 as in Lucene 8. The
+//! constant c is ours: see [`LENGTH_OFFSET`].
 
+use super::engine::term_counts;
 use super::{LexicalError, Snapshot};
 use crate::bitmap::Bitmap;
 use std::cmp::Ordering;
@@ -18,6 +20,10 @@ pub const K1: f64 = 1.2;
 
 /// How much long rows are held back.
 pub const B: f64 = 0.75;
+
+/// Added to every length, so that among rows of a few words each, as in a conversation, one word
+/// more or less does not decide; rows of a hundred terms hardly notice it.
+pub const LENGTH_OFFSET: f64 = 5.0;
 
 /// What is counted over the live rows before any term.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +54,8 @@ impl Statistics {
 pub struct TermStatistics {
     /// The term.
     pub term: String,
+    /// How often the query has it; its share counts that many times.
+    pub query_frequency: u32,
     /// Live rows that hold it.
     pub document_frequency: u64,
 }
@@ -149,10 +157,10 @@ fn best_first<K: Ord>(a: &(u32, f64), b: &(u32, f64), tie: impl Fn(u32) -> K) ->
 }
 
 impl Snapshot {
-    /// Scores the visible rows that hold any of `query`'s terms; a term counts once, however often
-    /// it is repeated.
+    /// Scores the visible rows that hold any of `query`'s terms.
     ///
-    /// Rows must lie below both [`Snapshot::rows`] and the number of lengths to be found.
+    /// A term counts as often as the query has it: a long query, such as a whole bug report, says
+    /// by repeating what it is about. The order of the terms is of no account. Rows must lie below both [`Snapshot::rows`] and the number of lengths to be found.
     /// Errors: `Read` or `Storage` when postings cannot be read.
     pub fn score<'a>(
         &self,
@@ -163,12 +171,14 @@ impl Snapshot {
         scratch.reset(rows.lengths.len());
         let norm = LengthNorm::new(rows.statistics);
         let mut terms = Vec::new();
-        for term in distinct(query) {
+        for (term, query_frequency) in term_counts(query) {
             let document_frequency = self.gather(term, rows, scratch)?;
             let idf = idf(rows.statistics.rows, document_frequency);
-            accumulate(idf, norm, rows.lengths, scratch);
+            let weight = f64::from(query_frequency) * idf;
+            accumulate(weight, norm, rows.lengths, scratch);
             terms.push(TermStatistics {
                 term: term.to_owned(),
+                query_frequency,
                 document_frequency,
             });
         }
@@ -219,14 +229,6 @@ impl Snapshot {
     }
 }
 
-/// The distinct terms in byte order: the order in which shares are added up.
-fn distinct(query: &[String]) -> Vec<&str> {
-    let mut terms: Vec<&str> = query.iter().map(String::as_str).collect();
-    terms.sort_unstable();
-    terms.dedup();
-    terms
-}
-
 /// Inverse document frequency; above 0 for any `document_frequency` up to `rows`.
 ///
 /// The logarithm is computed by `libm` in Rust, so its bits are the same on every machine.
@@ -235,7 +237,7 @@ pub(super) fn idf(rows: u64, document_frequency: u64) -> f64 {
     libm::log(1.0 + (rows - frequency + 0.5) / (frequency + 0.5))
 }
 
-/// k1 · (1 − b + b · length / average), as a line over the length.
+/// k1 · (1 − b + b · (length + c) / (average + c)), as a line over the length.
 #[derive(Clone, Copy)]
 pub(super) struct LengthNorm {
     base: f64,
@@ -244,10 +246,11 @@ pub(super) struct LengthNorm {
 
 impl LengthNorm {
     pub(super) fn new(statistics: Statistics) -> Self {
-        let average = statistics.total_length.max(1) as f64 / statistics.rows.max(1) as f64;
+        let average = statistics.total_length as f64 / statistics.rows.max(1) as f64;
+        let slope = K1 * B / (average + LENGTH_OFFSET);
         Self {
-            base: K1 * (1.0 - B),
-            slope: K1 * B / average,
+            base: K1 * (1.0 - B) + slope * LENGTH_OFFSET,
+            slope,
         }
     }
 
@@ -259,7 +262,7 @@ impl LengthNorm {
     }
 }
 
-fn accumulate(idf: f64, norm: LengthNorm, lengths: &[u32], scratch: &mut Scratch) {
+fn accumulate(weight: f64, norm: LengthNorm, lengths: &[u32], scratch: &mut Scratch) {
     let Scratch {
         scores,
         touched,
@@ -268,7 +271,7 @@ fn accumulate(idf: f64, norm: LengthNorm, lengths: &[u32], scratch: &mut Scratch
         ..
     } = scratch;
     for (row, frequency) in rows.iter().zip(frequencies.iter()) {
-        let share = idf * norm.saturate(*frequency, lengths[*row as usize]);
+        let share = weight * norm.saturate(*frequency, lengths[*row as usize]);
         let score = &mut scores[*row as usize];
         if *score == 0.0 {
             touched.push(*row);
