@@ -1,0 +1,205 @@
+//! Policies on disk: every version ever put, and which one is active.
+
+use std::path::Path;
+
+use commonplace_storage::{Database, Migration, StorageError, Transaction};
+use commonplace_types::{PolicyId, TenantName, Timestamp};
+use sea_orm::{ConnectionTrait, DbErr, QueryResult, Statement, Value};
+
+use crate::catalog::Version;
+use crate::error::PolicyError;
+
+const MIGRATIONS: &[Migration] = &[Migration {
+    version: 1,
+    name: "policies",
+    statements: &[
+        "CREATE TABLE policy_version (
+            tenant TEXT NOT NULL,
+            id TEXT NOT NULL,
+            version INTEGER NOT NULL,
+            hash TEXT NOT NULL,
+            source TEXT NOT NULL,
+            created_micros INTEGER NOT NULL,
+            PRIMARY KEY (tenant, id, version)
+        ) STRICT, WITHOUT ROWID",
+        "CREATE TABLE active_policy (
+            tenant TEXT NOT NULL,
+            id TEXT NOT NULL,
+            version INTEGER NOT NULL,
+            PRIMARY KEY (tenant, id)
+        ) STRICT, WITHOUT ROWID",
+    ],
+}];
+
+const COLUMNS: &str = "tenant, id, version, hash, source, created_micros";
+
+/// The policy database.
+#[derive(Debug, Clone)]
+pub(crate) struct Store {
+    database: Database,
+}
+
+/// What is stored about one id: its newest version, and which one is active, as far as there is any.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) newest: Option<Version>,
+    pub(crate) active: Option<u64>,
+}
+
+impl Store {
+    /// Opens or creates `policy.db` in the folder.
+    pub(crate) async fn open(folder: &Path) -> Result<Self, StorageError> {
+        let database = Database::open_sqlite(&folder.join("policy.db"), MIGRATIONS).await?;
+        Ok(Self { database })
+    }
+
+    /// Every id there is something about, sorted.
+    pub(crate) async fn ids(&self) -> Result<Vec<(TenantName, PolicyId)>, PolicyError> {
+        let sql = "SELECT DISTINCT tenant, id FROM policy_version UNION SELECT tenant, id FROM active_policy ORDER BY 1, 2";
+        let rows = self.query(sql, Vec::new()).await?;
+        rows.iter()
+            .map(|row| {
+                Ok((
+                    TenantName::new(text(row, 0)?)?,
+                    PolicyId::new(text(row, 1)?)?,
+                ))
+            })
+            .collect()
+    }
+
+    /// The newest stored version of an id and the stored choice of the active one.
+    pub(crate) async fn kept(
+        &self,
+        tenant: &TenantName,
+        id: &PolicyId,
+    ) -> Result<Kept, PolicyError> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM policy_version WHERE tenant = ? AND id = ? ORDER BY version DESC LIMIT 1"
+        );
+        let rows = self.query(&sql, key(tenant, id)).await?;
+        let newest = rows.first().map(version).transpose()?;
+        let sql = "SELECT version FROM active_policy WHERE tenant = ? AND id = ?";
+        let rows = self.query(sql, key(tenant, id)).await?;
+        let active = rows.first().map(|row| number(row, 0)).transpose()?;
+        Ok(Kept { newest, active })
+    }
+
+    /// One stored version.
+    pub(crate) async fn version(
+        &self,
+        tenant: &TenantName,
+        id: &PolicyId,
+        number: u64,
+    ) -> Result<Option<Version>, PolicyError> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM policy_version WHERE tenant = ? AND id = ? AND version = ?"
+        );
+        let mut values = key(tenant, id);
+        values.push(whole(number));
+        let rows = self.query(&sql, values).await?;
+        rows.first().map(version).transpose()
+    }
+
+    /// Keeps a version, and makes it the active one if asked.
+    pub(crate) async fn put(
+        &self,
+        tenant: TenantName,
+        version: Version,
+        activate: bool,
+    ) -> Result<(), PolicyError> {
+        self.database
+            .write(move |transaction| {
+                Box::pin(async move {
+                    let mut values = key(&tenant, &version.id);
+                    values.extend([
+                        whole(version.number),
+                        version.hash.clone().into(),
+                        version.source.clone().into(),
+                        version.created.map_or(0, Timestamp::as_micros).into(),
+                    ]);
+                    let sql =
+                        format!("INSERT INTO policy_version ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)");
+                    run(transaction, &sql, values).await?;
+                    if activate {
+                        set_active(transaction, &tenant, &version.id, version.number).await?;
+                    }
+                    Ok(())
+                })
+            })
+            .await
+    }
+
+    /// Makes a version the active one.
+    pub(crate) async fn activate(
+        &self,
+        tenant: TenantName,
+        id: PolicyId,
+        number: u64,
+    ) -> Result<(), PolicyError> {
+        self.database
+            .write(move |transaction| {
+                Box::pin(async move { set_active(transaction, &tenant, &id, number).await })
+            })
+            .await
+    }
+
+    /// Closes the database.
+    pub(crate) async fn close(&self) -> Result<(), PolicyError> {
+        Ok(self.database.clone().close().await?)
+    }
+
+    async fn query(&self, sql: &str, values: Vec<Value>) -> Result<Vec<QueryResult>, StorageError> {
+        let reader = self.database.reader();
+        let statement = Statement::from_sql_and_values(reader.get_database_backend(), sql, values);
+        Ok(reader.query_all_raw(statement).await?)
+    }
+}
+
+async fn set_active(
+    transaction: &Transaction,
+    tenant: &TenantName,
+    id: &PolicyId,
+    number: u64,
+) -> Result<(), PolicyError> {
+    let sql = "INSERT INTO active_policy (tenant, id, version) VALUES (?, ?, ?)
+        ON CONFLICT (tenant, id) DO UPDATE SET version = excluded.version";
+    let mut values = key(tenant, id);
+    values.push(whole(number));
+    Ok(run(transaction, sql, values).await?)
+}
+
+async fn run(transaction: &Transaction, sql: &str, values: Vec<Value>) -> Result<(), StorageError> {
+    let backend = transaction.get_database_backend();
+    transaction
+        .execute_raw(Statement::from_sql_and_values(backend, sql, values))
+        .await?;
+    Ok(())
+}
+
+fn key(tenant: &TenantName, id: &PolicyId) -> Vec<Value> {
+    vec![tenant.as_str().into(), id.as_str().into()]
+}
+
+fn whole(number: u64) -> Value {
+    i64::try_from(number).unwrap_or(i64::MAX).into()
+}
+
+fn version(row: &QueryResult) -> Result<Version, PolicyError> {
+    let created = row.try_get_by_index::<i64>(5).map_err(StorageError::from)?;
+    Version::stored(
+        PolicyId::new(text(row, 1)?)?,
+        number(row, 2)?,
+        &text(row, 3)?,
+        text(row, 4)?,
+        Timestamp::from_micros(created)?,
+    )
+}
+
+fn text(row: &QueryResult, column: usize) -> Result<String, StorageError> {
+    Ok(row.try_get_by_index::<String>(column)?)
+}
+
+fn number(row: &QueryResult, column: usize) -> Result<u64, StorageError> {
+    let number: i64 = row.try_get_by_index(column)?;
+    u64::try_from(number).map_err(|_| DbErr::Type(format!("negative version {number}")).into())
+}
