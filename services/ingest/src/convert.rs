@@ -1,0 +1,115 @@
+//! Ingest's messages between wire and domain.
+
+use commonplace_proto::ingest as proto;
+use commonplace_types::{BranchName, Invalid, ProjectName};
+
+use crate::adapter::{FORMATS, Format};
+use crate::error::IngestError;
+use crate::intake::{Origin, Tally};
+
+/// Where events go and who sends them.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    pub(crate) project: ProjectName,
+    pub(crate) branch: BranchName,
+    pub(crate) author: String,
+    pub(crate) message: String,
+}
+
+/// The header of a report, read.
+#[derive(Debug)]
+pub(crate) struct Header {
+    pub(crate) target: Target,
+    pub(crate) format: &'static Format,
+    pub(crate) origin: Origin,
+    pub(crate) validate_only: bool,
+}
+
+/// Reads where events go. Errors: a wrong project or branch.
+pub(crate) fn target_from_proto(
+    project: &str,
+    branch: &str,
+    author: &str,
+    message: String,
+) -> Result<Target, Invalid> {
+    Ok(Target {
+        project: commonplace_rpc::convert::project_from_proto(project)?,
+        branch: commonplace_rpc::convert::branch_from_proto(branch)?,
+        author: author.to_owned(),
+        message,
+    })
+}
+
+/// Reads the header of a report. Errors: a wrong project or branch, an unknown format.
+pub(crate) fn header_from_proto(header: proto::ReportHeader) -> Result<Header, IngestError> {
+    let format = Format::named(&header.format).ok_or_else(|| {
+        IngestError::UnknownFormat(header.format.escape_debug().take(60).collect())
+    })?;
+    let message = match header.name.as_str() {
+        "" => format!("Ingest a {} report", format.name),
+        name => format!("Ingest {} report {name}", format.name),
+    };
+    let target = target_from_proto(&header.project, &header.branch, &header.author, message)
+        .map_err(|error| error.under("header"))?;
+    let origin = Origin {
+        source: header.name,
+        author: header.author,
+    };
+    Ok(Header {
+        target,
+        format,
+        origin,
+        validate_only: header.validate_only,
+    })
+}
+
+/// Writes what became of a call's drafts. `added`, `duplicates`: as the journal said; `commit`: the last one.
+pub(crate) fn summary_to_proto(
+    tally: Tally,
+    added: u64,
+    duplicates: u64,
+    commit: String,
+) -> proto::IngestSummary {
+    let unlisted = tally.refusals_unlisted;
+    let mut refusals: Vec<proto::Refusal> = tally
+        .refusals
+        .into_iter()
+        .map(|refusal| proto::Refusal {
+            location: refusal.location,
+            field: refusal.field,
+            reason: refusal.reason,
+        })
+        .collect();
+    if unlisted > 0 {
+        let reason = format!("{unlisted} further pieces were refused and are not listed");
+        refusals.push(proto::Refusal {
+            location: "the rest".into(),
+            field: String::new(),
+            reason,
+        });
+    }
+    let redaction = |(rule, count)| proto::Redaction { rule, count };
+    let type_count = |(artifact_type, count)| proto::TypeCount {
+        artifact_type,
+        count,
+    };
+    proto::IngestSummary {
+        added,
+        duplicates: duplicates + tally.repeats,
+        refusals,
+        redactions: tally.redactions.into_iter().map(redaction).collect(),
+        commit,
+        types: tally.types.into_iter().map(type_count).collect(),
+    }
+}
+
+/// Lists the formats.
+pub(crate) fn formats_to_proto() -> proto::ListFormatsResponse {
+    let format = |f: &Format| proto::Format {
+        name: f.name.into(),
+        description: f.description.into(),
+    };
+    proto::ListFormatsResponse {
+        formats: FORMATS.iter().map(format).collect(),
+    }
+}

@@ -1,0 +1,288 @@
+//! Secrets by the name they are assigned to: `password = "…"`, `"api_key": "…"`, `TOKEN=…`, `--secret …`.
+//!
+//! An expression finds the word; from there plain code reads the whole name, the sign and the value, and
+//! decides. What stands in quotes is a value; what does not may be code, so it has to look like a secret.
+
+use regex::Regex;
+
+use super::rules::Span;
+use super::shape;
+
+/// The words that name a secret, anywhere in a name.
+pub(super) const KEYWORD: &str = r"(?i-u:password|passwd|passphrase|passcode|pwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|signing[_-]?key|encryption[_-]?key|auth[_-]?key|account[_-]?key|shared[_-]?key|master[_-]?key|credential|connection[_-]?string)";
+
+/// Longest name and longest quoted value that are looked at. What is looked at for a name that turns out
+/// harmless is looked at again for the next, so these bound the work.
+const NAME_BYTES: usize = 80;
+const VALUE_BYTES: usize = 1_024;
+/// Longest line, before and after, that counts as a setting on its own.
+const LINE_BYTES: usize = 96;
+
+/// How a value was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// In quotes.
+    Quoted,
+    /// `NAME=value`, without spaces.
+    Tight,
+    /// `name: value` or `name = value`.
+    Loose,
+    /// `--name value`.
+    Flag,
+}
+
+/// The values to mask, in order.
+pub(super) fn spans(finder: &Regex, text: &str) -> Vec<Span> {
+    let mut spans: Vec<Span> = Vec::new();
+    for found in finder.find_iter(text) {
+        if spans.last().is_some_and(|last| found.start() < last.end) {
+            continue;
+        }
+        spans.extend(value_after(text, found.start(), found.end()));
+    }
+    spans
+}
+
+/// The value that the name around `start..end` is given, if it should be masked.
+fn value_after(text: &str, start: usize, end: usize) -> Option<Span> {
+    let bytes = text.as_bytes();
+    let in_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-.".contains(byte);
+    let before = bytes[start.saturating_sub(NAME_BYTES)..start]
+        .iter()
+        .rev()
+        .take_while(|b| in_name(b))
+        .count();
+    let after = bytes[end..]
+        .iter()
+        .take(NAME_BYTES)
+        .take_while(|b| in_name(b))
+        .count();
+    let (name_start, name_end) = (start - before, end + after);
+    let name = &text[name_start..name_end];
+    if !shape::names_a_secret(name.trim_end_matches('.')) {
+        return None;
+    }
+    let (form, value) = read_value(text, name, name_end)?;
+    let content = &text[value.clone()];
+    if !is_secret(name, form, content, text, name_start, value.end) {
+        return None;
+    }
+    let more = if form == Form::Quoted {
+        0
+    } else {
+        text[value.end..]
+            .find(ends_value)
+            .unwrap_or(text.len() - value.end)
+    };
+    Some(value.start..value.end + more)
+}
+
+/// What cannot be part of a value without quotes.
+fn ends_value(c: char) -> bool {
+    c.is_whitespace() || "\"'`,;&|<>".contains(c)
+}
+
+/// The sign after a name and the value after the sign.
+fn read_value(text: &str, name: &str, name_end: usize) -> Option<(Form, Span)> {
+    let mut cursor = Cursor { text, at: name_end };
+    let closed = cursor.skip_one_of(&["\\\"", "\"", "'", "`"]).is_some();
+    let spaces = cursor.skip_spaces();
+    let sign = cursor.skip_one_of(&["=>", ":=", "==", "!=", "::", "=", ":", ","]);
+    let form = match sign {
+        Some("==" | "!=" | "::") => return None,
+        // `"password", "…"`: arguments and pairs, only between quotes.
+        Some(",") if !closed => return None,
+        Some("=") if spaces == 0 && !cursor.at_space() => Form::Tight,
+        Some(_) => Form::Loose,
+        None if name.starts_with("--") && spaces > 0 => Form::Flag,
+        None => return None,
+    };
+    cursor.skip_spaces();
+    // Prefixes of string literals: b"…", r"…", f"…".
+    let literal = cursor.literal_prefix();
+    if let Some(quote) = cursor.skip_quote() {
+        let near = cursor.near();
+        let length = near
+            .find(quote)
+            .filter(|length| !near[..*length].contains('\n'))?;
+        return Some((Form::Quoted, cursor.at..cursor.at + length));
+    }
+    if literal || sign == Some(",") {
+        return None;
+    }
+    let near = cursor.near();
+    let length = near.find(ends_value).unwrap_or(near.len());
+    Some((form, cursor.at..cursor.at + length))
+}
+
+struct Cursor<'t> {
+    text: &'t str,
+    at: usize,
+}
+
+impl<'t> Cursor<'t> {
+    fn rest(&self) -> &'t str {
+        &self.text[self.at..]
+    }
+
+    /// As much of what follows as a value may be long.
+    fn near(&self) -> &'t str {
+        &self.rest()[..self.rest().floor_char_boundary(VALUE_BYTES)]
+    }
+
+    fn at_space(&self) -> bool {
+        self.rest().starts_with(char::is_whitespace)
+    }
+
+    /// Skips spaces and tabs, at most a few.
+    fn skip_spaces(&mut self) -> usize {
+        let count = self
+            .rest()
+            .bytes()
+            .take(16)
+            .take_while(|b| matches!(b, b' ' | b'\t'))
+            .count();
+        self.at += count;
+        count
+    }
+
+    fn skip_one_of(&mut self, choices: &[&'static str]) -> Option<&'static str> {
+        let found = choices
+            .iter()
+            .find(|choice| self.rest().starts_with(**choice))?;
+        self.at += found.len();
+        Some(found)
+    }
+
+    fn literal_prefix(&mut self) -> bool {
+        let rest = self.rest().as_bytes();
+        let letters = rest
+            .iter()
+            .take(2)
+            .take_while(|b| b"bBrRfFuUL".contains(b))
+            .count();
+        let quoted = matches!(rest.get(letters), Some(b'"' | b'\''));
+        if letters > 0 && quoted {
+            self.at += letters;
+        }
+        letters > 0 && quoted
+    }
+
+    /// Skips an opening quote and gives the closing one.
+    fn skip_quote(&mut self) -> Option<&'static str> {
+        self.skip_one_of(&["\\\"", "\"\"\"", "\"", "'''", "'", "`"])
+    }
+}
+
+fn is_secret(
+    name: &str,
+    form: Form,
+    value: &str,
+    text: &str,
+    name_start: usize,
+    value_end: usize,
+) -> bool {
+    if shape::is_placeholder(value) || value.chars().any(char::is_whitespace) {
+        return false;
+    }
+    let password = shape::names_a_password(name);
+    match form {
+        Form::Quoted if password => !is_prose(value) && !is_reference(value),
+        Form::Quoted => shape::looks_random(value) && !is_reference(value),
+        _ if looks_like_code(value) => false,
+        Form::Tight if is_environment(name) => {
+            password || has_digit_and_letter(value) || value.len() >= 20
+        }
+        Form::Tight => {
+            has_digit_and_letter(value)
+                && !follows_name(name, value)
+                && !shape::is_path_of_names(value)
+                || shape::looks_random(value)
+        }
+        Form::Flag => has_digit_and_letter(value) && value.len() >= 6,
+        Form::Loose if password && stands_alone(text, name_start, value_end) => {
+            has_digit_and_letter(value) || has_symbol(value)
+        }
+        Form::Loose => shape::looks_random(value),
+    }
+}
+
+/// Words with the marks of a sentence or of a path in code, not a password.
+fn is_prose(value: &str) -> bool {
+    value.len() > 128
+        || value.contains("://")
+        || value.starts_with('/')
+        || value.starts_with('.')
+        || value.ends_with(':')
+}
+
+/// Names another place where the secret is: `vault:…`, `secrets.NAME`, `env.NAME`, a path, an address.
+fn is_reference(value: &str) -> bool {
+    let lower = value.to_ascii_lowercase();
+    [
+        "vault:",
+        "env:",
+        "env.",
+        "secrets.",
+        "file:",
+        "arn:",
+        "ref:",
+        "projects/",
+        "ssm:",
+        "op://",
+        "http://",
+        "https://",
+    ]
+    .iter()
+    .any(|start| lower.starts_with(start))
+}
+
+/// Brackets, paths and operators belong to code.
+fn looks_like_code(value: &str) -> bool {
+    value.starts_with([
+        '$', '&', '*', '@', '<', '%', '-', '!', '?', '.', '/', '\\', '^', '~',
+    ]) || value.contains(['(', ')', '[', ']', '{', '}'])
+        || value.contains("::")
+        || value.contains("->")
+}
+
+/// `GITHUB_TOKEN`, `DB_PASSWORD`: all capitals.
+fn is_environment(name: &str) -> bool {
+    name.len() >= 3
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b"_.-".contains(&b))
+}
+
+fn has_digit_and_letter(value: &str) -> bool {
+    let bytes = value.as_bytes();
+    value.len() >= 5
+        && bytes.iter().any(u8::is_ascii_digit)
+        && bytes.iter().any(u8::is_ascii_alphabetic)
+}
+
+fn has_symbol(value: &str) -> bool {
+    value.len() >= 6
+        && value.bytes().any(|b| b"!@#$%^*+~?".contains(&b))
+        && value.bytes().any(|b| b.is_ascii_alphabetic())
+}
+
+/// `token=token2`: a variable named after the name.
+fn follows_name(name: &str, value: &str) -> bool {
+    let name = name
+        .rsplit(['.', '-', '_'])
+        .next()
+        .unwrap_or_default()
+        .to_ascii_lowercase();
+    value.to_ascii_lowercase().starts_with(&name)
+}
+
+/// Whether name and value are all there is on the line, but for a list's or a diff's mark: a setting.
+fn stands_alone(text: &str, name_start: usize, value_end: usize) -> bool {
+    let before = &text[text.floor_char_boundary(name_start.saturating_sub(LINE_BYTES))..name_start];
+    let before = before.rsplit('\n').next().unwrap_or_default();
+    let after = &text[value_end..text.floor_char_boundary(value_end + LINE_BYTES)];
+    let after = after.split('\n').next().unwrap_or_default();
+    let marks = |c: char| c.is_whitespace() || "+-\"'".contains(c);
+    before.len() < LINE_BYTES && before.chars().all(marks) && after.trim().is_empty()
+}

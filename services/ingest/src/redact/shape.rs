@@ -1,0 +1,284 @@
+//! What a secret looks like: by the name it goes under, by the shape of its value.
+
+/// Endings of a name that make its value a secret. Compared without `_`, `-` and `.`, in lower case.
+const SECRET_NAMES: &[&str] = &[
+    "password",
+    "passwd",
+    "passphrase",
+    "passcode",
+    "pwd",
+    "secret",
+    "secretkey",
+    "token",
+    "apikey",
+    "accesskey",
+    "privatekey",
+    "signingkey",
+    "encryptionkey",
+    "authkey",
+    "accountkey",
+    "sharedkey",
+    "masterkey",
+    "authorization",
+    "credential",
+    "credentials",
+    "connectionstring",
+    "sessionid",
+    "cookie",
+    "secretkeybase",
+    "secretaccesskey",
+    "accesskeyid",
+    "clientsecret",
+    "webhooksecret",
+];
+
+/// Names that end like a secret's but hold something else.
+const HARMLESS_NAMES: &[&str] = &[
+    "nexttoken",
+    "pagetoken",
+    "nextpagetoken",
+    "continuationtoken",
+    "synctoken",
+    "cursortoken",
+    "canceltoken",
+    "cancellationtoken",
+    "stoptoken",
+    "eostoken",
+    "padtoken",
+    "unktoken",
+    "bostoken",
+    "septoken",
+    "clstoken",
+    "masktoken",
+];
+
+/// Values that stand for something to be filled in, or for a type.
+const PLACEHOLDERS: &[&str] = &[
+    "null",
+    "none",
+    "nil",
+    "true",
+    "false",
+    "undefined",
+    "string",
+    "str",
+    "text",
+    "number",
+    "integer",
+    "boolean",
+    "object",
+    "bytes",
+    "password",
+    "passwd",
+    "secret",
+    "token",
+    "apikey",
+    "api_key",
+    "yourpassword",
+    "your_password",
+    "your-password",
+    "changeme",
+    "change_me",
+    "example",
+    "placeholder",
+    "redacted",
+    "masked",
+    "hidden",
+    "required",
+    "optional",
+    "todo",
+    "empty",
+    "unset",
+    "default",
+    "username",
+    "input",
+    "value",
+];
+
+/// Whether a field of that name holds a secret: `db.password`, `api_key`, `GITHUB_TOKEN`, but not
+/// `token_count` or `next_page_token`.
+pub(super) fn names_a_secret(name: &str) -> bool {
+    let squeezed: String = name
+        .chars()
+        .filter(|c| !"_-. ".contains(*c))
+        .map(|c| c.to_ascii_lowercase())
+        .collect();
+    let numbered = squeezed.trim_end_matches(|c: char| c.is_ascii_digit());
+    SECRET_NAMES.iter().any(|ending| numbered.ends_with(ending))
+        && !HARMLESS_NAMES
+            .iter()
+            .any(|ending| numbered.ends_with(ending))
+}
+
+/// Whether a name is of the kind where even a plain word is worth masking.
+pub(super) fn names_a_password(name: &str) -> bool {
+    let squeezed: String = name
+        .chars()
+        .filter(|c| !"_-. ".contains(*c))
+        .map(|c| c.to_ascii_lowercase())
+        .collect();
+    let numbered = squeezed.trim_end_matches(|c: char| c.is_ascii_digit());
+    ["password", "passwd", "passphrase", "pwd", "passcode"]
+        .iter()
+        .any(|ending| numbered.ends_with(ending))
+}
+
+/// Whether a value only stands for a secret: a variable, a template, stars, a type, a mask of ours.
+pub(super) fn is_placeholder(value: &str) -> bool {
+    let value = value.trim();
+    let lower = value.to_ascii_lowercase();
+    let first = value.chars().next();
+    let repeated = first.is_some_and(|first| value.chars().all(|c| c == first));
+    value.len() < 3
+        || repeated
+        || value.contains(super::MASK_START)
+        || value.contains("${")
+        || value.contains("{{")
+        || value.contains("$(")
+        || value.contains("%(")
+        || value.contains("...")
+        || value.contains('…')
+        || (value.starts_with('$')
+            && value[1..]
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'_'))
+        || (value.starts_with('<') && value.ends_with('>'))
+        || (value.starts_with('{') && value.ends_with('}'))
+        || (value.starts_with('[') && value.ends_with(']'))
+        || (value.starts_with('%') && value.ends_with('%'))
+        || lower.starts_with("your")
+        || lower.starts_with("my-") && !lower.bytes().any(|b| b.is_ascii_digit())
+        || PLACEHOLDERS.contains(&lower.as_str())
+}
+
+/// Whether a value looks random: long enough, of letters and digits mixed or of both cases within, and with
+/// many different characters for its length.
+pub(super) fn looks_random(value: &str) -> bool {
+    if value.len() < 8 || is_placeholder(value) || value.chars().any(char::is_whitespace) {
+        return false;
+    }
+    let digits = value.bytes().filter(u8::is_ascii_digit).count();
+    let letters = value.bytes().filter(u8::is_ascii_alphabetic).count();
+    let lower = value.bytes().any(|b| b.is_ascii_lowercase());
+    let upper = value.bytes().any(|b| b.is_ascii_uppercase());
+    if digits > 0 && letters > 0 && !is_numbered_word(value) {
+        return entropy(value) >= 2.5;
+    }
+    value.len() >= 24 && lower && upper && !is_path_of_names(value) && entropy(value) >= 4.0
+}
+
+/// A word, or several joined by `_`, `-`, `.` or `:`, where digits only end a part or stand alone:
+/// `token2`, `sha256`, `test-user-1`, `v1.2`.
+pub(super) fn is_numbered_word(value: &str) -> bool {
+    let part_fits = |part: &str| {
+        let word = part.trim_end_matches(|c: char| c.is_ascii_digit());
+        let digits = part.len() - word.len();
+        word.bytes().all(|b| b.is_ascii_alphabetic()) && digits <= 4 && is_one_case(word)
+    };
+    value.len() <= 64 && value.split(['_', '-', '.', ':', '/']).all(part_fits)
+}
+
+/// `lower`, `UPPER` or `Capital`, or a camelCase name of words of three letters and more.
+fn is_one_case(word: &str) -> bool {
+    let mut run = 0;
+    for (at, byte) in word.bytes().enumerate() {
+        let starts_word =
+            byte.is_ascii_uppercase() && at > 0 && word.as_bytes()[at - 1].is_ascii_lowercase();
+        if starts_word && run < 3 {
+            return false;
+        }
+        run = if starts_word { 1 } else { run + 1 };
+    }
+    true
+}
+
+/// `a.b.c`, `A::b`, `self.token`: names as code writes them.
+pub(super) fn is_path_of_names(value: &str) -> bool {
+    let is_name = |part: &str| {
+        part.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    };
+    value
+        .split(['.', ':', '-', '/'])
+        .filter(|part| !part.is_empty())
+        .all(is_name)
+        && value
+            .split(|c: char| !c.is_ascii_alphabetic())
+            .all(|part| part.len() <= 20)
+}
+
+/// Bits per character, by how often each byte occurs. Source: Shannon, 1948.
+pub(super) fn entropy(value: &str) -> f64 {
+    let mut seen = [0_u32; 256];
+    for byte in value.bytes() {
+        seen[usize::from(byte)] += 1;
+    }
+    let length = value.len() as f64;
+    let bits = |count: &u32| {
+        let share = f64::from(*count) / length;
+        -share * share.log2()
+    };
+    seen.iter().filter(|count| **count > 0).map(bits).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_secrets_are_told_from_their_like() {
+        for name in [
+            "password",
+            "DB_PASSWORD",
+            "db.password",
+            "api_key",
+            "X-Api-Key",
+            "githubToken",
+            "aws_secret_access_key",
+            "client_secret",
+            "Authorization",
+            "password1",
+        ] {
+            assert!(names_a_secret(name), "{name}");
+        }
+        for name in [
+            "token_count",
+            "max_tokens",
+            "tokenizer",
+            "next_page_token",
+            "secretary",
+            "password_policy",
+            "keyboard",
+            "key",
+            "duration",
+        ] {
+            assert!(!names_a_secret(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn random_values_are_told_from_names() {
+        for value in [
+            "s3cr3tpass9w",
+            "hX7kQ2mZ9pLw",
+            "wJalrXUtnFEMI/K7MDENG/bPxRfiCYzz",
+            "550e8400e29b41d4a716446655440000",
+        ] {
+            assert!(looks_random(value), "{value}");
+        }
+        for value in [
+            "lexer.next",
+            "token2",
+            "sha256",
+            "my-database-secret",
+            "test-user-1",
+            "${TOKEN}",
+            "xxxxxxxxxxxx",
+            "<your-token>",
+            "TokenStreamBuilderFactoryBean",
+            "short1",
+        ] {
+            assert!(!looks_random(value), "{value}");
+        }
+    }
+}
