@@ -15,6 +15,7 @@ mod tests;
 
 use breaks::{Break, breaks};
 use kind::Kind;
+use std::cmp::Reverse;
 use std::ops::Range;
 
 /// Names the rules; the number changes with any change to the cuts.
@@ -48,30 +49,30 @@ pub fn split(artifact_type: &str, text: &str) -> Vec<Range<usize>> {
     passages
 }
 
-/// Where the passage at the start of `rest` ends: at the strongest break that leaves it neither too
-/// short nor too long; of equal ones the nearest to the target.
+/// Where the passage at the start of `rest` ends: at the strongest break that leaves neither it nor
+/// what follows too short, nor it too long; of equal ones at the nearest to the target.
 fn passage_end(kind: Kind, breaks: &[Break], first: &mut usize, rest: &Range<usize>) -> usize {
     if rest.len() <= kind.single() {
         return rest.end;
     }
-    let (from, target) = (rest.start + kind.least(), rest.start + kind.target());
     while breaks
         .get(*first)
         .is_some_and(|found| found.at <= rest.start)
     {
         *first += 1;
     }
-    breaks[*first..]
-        .iter()
-        .take_while(|found| found.at <= rest.start + MAX_BYTES)
-        .filter(|found| found.at >= from && found.at <= rest.start + kind.most())
-        .max_by_key(|found| (found.strength, std::cmp::Reverse(found.at.abs_diff(target))))
-        .or_else(|| {
-            breaks[*first..]
-                .iter()
-                .take_while(|found| found.at <= rest.start + MAX_BYTES)
-                .last()
-        })
+    let target = rest.start + kind.target();
+    let good =
+        rest.start + kind.least()..=(rest.start + kind.single()).min(rest.end - kind.least());
+    let within = || {
+        breaks[*first..]
+            .iter()
+            .take_while(|found| found.at <= rest.start + MAX_BYTES)
+    };
+    within()
+        .filter(|found| good.contains(&found.at))
+        .max_by_key(|found| (found.strength, Reverse(found.at.abs_diff(target))))
+        .or_else(|| within().last())
         .map_or(rest.end, |found| found.at)
 }
 

@@ -52,19 +52,14 @@ impl Kind {
         }
     }
 
-    /// A text or rest up to this length is not cut.
+    /// A text or rest up to this length is not cut, and no passage is longer where it can be helped.
     pub fn single(self) -> usize {
         self.target() * 4 / 3
     }
 
-    /// A good break must leave at least this much before it,
+    /// Passages are at least this long where it can be helped.
     pub fn least(self) -> usize {
         self.target() / 3
-    }
-
-    /// and at most this.
-    pub fn most(self) -> usize {
-        self.single()
     }
 }
 
