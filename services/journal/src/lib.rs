@@ -1,1 +1,52 @@
-//! commonplace-journal
+//! The journal: the record of truth that every other store is derived from.
+//!
+//! Agents and CI systems append events; nothing is ever changed. A commit groups the events of one append
+//! and is named by a hash over its content and its parents, so a history can be cited, compared and
+//! checked. Branches are cheap: one is a name until its first commit gives it a *lane*, a run of dense
+//! positions. What a commit sees is a short list of intervals, one for each lane, whatever the number of
+//! events; reading the past is a filter, not a copy.
+//!
+//! What always holds:
+//! - An append that was answered is on disk. Appends that wait together share one transaction and one
+//!   sync (the `writer` module); each succeeds or fails on its own.
+//! - Positions in a lane and commit numbers in a project are dense, so a gap is an error and never a race.
+//! - Every hash can be recomputed from what is stored ([`Journal::verify`]). Content enters the chain only
+//!   through a salted hash: an erased body leaves the chain intact.
+//! - The same request id, or the same event twice, changes nothing.
+//! - A tail tells whole commits in order, can be resumed anywhere, and says when its cursor fits no longer.
+//!
+//! Left out so far: merging, erasure, proofs for single events, and any backend but SQLite.
+//!
+//! Where to read: `append` decides, `store` keeps, `query` and `tail` read, `verify` checks, `service`
+//! speaks gRPC.
+
+mod append;
+mod body;
+mod commit;
+mod config;
+mod convert;
+mod entropy;
+mod error;
+mod journal;
+mod lane;
+mod merkle;
+mod query;
+mod service;
+mod state;
+mod store;
+mod tail;
+mod token;
+mod verify;
+mod writer;
+
+pub use append::{Append, Appended, AppendedEvent, RequestId};
+pub use commit::Commit;
+pub use config::Options;
+pub use entropy::{Entropy, SystemEntropy};
+pub use error::JournalError;
+pub use journal::{Journal, start, start_with};
+pub use query::{Page, Point, ProjectEntry, Selection};
+pub use service::Service;
+pub use store::{CreateRef, Frame, RefEntry, RefName};
+pub use tail::{TailItem, Tailed};
+pub use verify::Report;

@@ -1,0 +1,159 @@
+//! Gathers what deciding a group of appends needs to know, in a fixed number of statements.
+
+use std::collections::{BTreeSet, HashMap};
+
+use commonplace_types::{EventId, LaneInterval, RecordId, TenantName};
+use sea_orm::ConnectionTrait;
+
+use super::rows::{
+    RequestRow, column, digest, id, id_list, number_list, small, statement, text_list, time,
+};
+use crate::JournalError;
+use crate::append::{Facts, Known, Prepared, RequestId};
+
+/// By event id, in request order of the ids.
+pub(super) const KNOWN: &str = "SELECT e.event_id, e.seq, e.checksum, e.body_hash \
+     FROM json_each(?) j CROSS JOIN event e INDEXED BY event_by_id \
+     ON e.project = ? AND e.event_id = unhex(j.value)";
+/// All events of records.
+pub(super) const OF_RECORDS: &str = "SELECT e.record_id, e.event_id, e.seq \
+     FROM json_each(?) j CROSS JOIN event e INDEXED BY event_by_record \
+     ON e.project = ? AND e.record_id = j.value";
+/// Where events lie.
+pub(super) const PLACEMENTS: &str = "SELECT p.seq, p.lane, p.position \
+     FROM json_each(?) j CROSS JOIN placement p INDEXED BY placement_of_event ON p.seq = j.value";
+/// Where events are superseded.
+pub(super) const SUPERSEDED: &str = "SELECT s.target, s.lane, s.position \
+     FROM json_each(?) j CROSS JOIN supersedes s INDEXED BY supersedes_of_target ON s.target = j.value";
+/// Answered requests.
+pub(super) const REQUESTS: &str = "SELECT r.request_id, r.project, r.request_hash, r.time, r.number, r.answer \
+     FROM json_each(?) j CROSS JOIN request r ON r.tenant = ? AND r.request_id = unhex(j.value)";
+
+/// What a project holds about the events and records that some appends name.
+pub(super) async fn gather<'a>(
+    connection: &impl ConnectionTrait,
+    project: i64,
+    appends: impl Iterator<Item = &'a Prepared> + Clone,
+) -> Result<Facts, JournalError> {
+    let mut facts = Facts::default();
+    known(connection, project, appends.clone(), &mut facts).await?;
+    of_records(connection, project, appends, &mut facts).await?;
+    let mut wanted: BTreeSet<i64> = facts.by_id.values().map(|known| known.seq).collect();
+    let heads: BTreeSet<i64> = facts
+        .by_record
+        .values()
+        .flatten()
+        .map(|(_, seq)| *seq)
+        .collect();
+    wanted.extend(&heads);
+    places(connection, PLACEMENTS, &wanted, &mut facts.placements).await?;
+    places(connection, SUPERSEDED, &heads, &mut facts.superseded).await?;
+    Ok(facts)
+}
+
+async fn known<'a>(
+    connection: &impl ConnectionTrait,
+    project: i64,
+    appends: impl Iterator<Item = &'a Prepared>,
+    facts: &mut Facts,
+) -> Result<(), JournalError> {
+    let mut ids: BTreeSet<EventId> = BTreeSet::new();
+    for prepared in appends {
+        ids.extend(prepared.events.iter().map(|event| event.id));
+        ids.extend(
+            prepared
+                .append
+                .events
+                .iter()
+                .flat_map(|draft| draft.supersedes.iter().copied()),
+        );
+    }
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let list = id_list(ids.iter().map(|id| id.as_bytes().as_slice()));
+    let query = statement(KNOWN, vec![list.into(), project.into()]);
+    for row in connection.query_all_raw(query).await? {
+        let known = Known {
+            seq: column(&row, 1)?,
+            checksum: digest(&row, 2)?,
+            body_hash: digest(&row, 3)?,
+        };
+        facts.by_id.insert(id(&row, 0)?, known);
+    }
+    Ok(())
+}
+
+async fn of_records<'a>(
+    connection: &impl ConnectionTrait,
+    project: i64,
+    appends: impl Iterator<Item = &'a Prepared>,
+    facts: &mut Facts,
+) -> Result<(), JournalError> {
+    let over_heads = appends
+        .flat_map(|prepared| &prepared.events)
+        .filter(|event| event.over_heads);
+    let records: BTreeSet<&str> = over_heads.map(|event| event.record.as_str()).collect();
+    if records.is_empty() {
+        return Ok(());
+    }
+    let query = statement(OF_RECORDS, vec![text_list(records).into(), project.into()]);
+    for row in connection.query_all_raw(query).await? {
+        let record = RecordId::new(column::<String>(&row, 0)?)
+            .map_err(|error| JournalError::damaged(error.to_string()))?;
+        let entry = (id(&row, 1)?, column(&row, 2)?);
+        facts.by_record.entry(record).or_default().push(entry);
+    }
+    Ok(())
+}
+
+async fn places(
+    connection: &impl ConnectionTrait,
+    sql: &str,
+    seqs: &BTreeSet<i64>,
+    into: &mut HashMap<i64, Vec<LaneInterval>>,
+) -> Result<(), JournalError> {
+    if seqs.is_empty() {
+        return Ok(());
+    }
+    let query = statement(sql, vec![number_list(seqs.iter().copied()).into()]);
+    for row in connection.query_all_raw(query).await? {
+        let place = LaneInterval {
+            lane: small(&row, 1)?,
+            position: small(&row, 2)?,
+        };
+        into.entry(column(&row, 0)?).or_default().push(place);
+    }
+    Ok(())
+}
+
+/// Requests of a tenant that were answered before.
+pub(super) async fn requests(
+    connection: &impl ConnectionTrait,
+    tenant: &TenantName,
+    ids: impl Iterator<Item = RequestId>,
+) -> Result<HashMap<RequestId, RequestRow>, JournalError> {
+    let ids: BTreeSet<RequestId> = ids.collect();
+    let mut found = HashMap::new();
+    if ids.is_empty() {
+        return Ok(found);
+    }
+    let list = id_list(ids.iter().map(|id| id.as_slice()));
+    let query = statement(REQUESTS, vec![list.into(), tenant.as_str().into()]);
+    for row in connection.query_all_raw(query).await? {
+        let request_id: Vec<u8> = column(&row, 0)?;
+        let key = RequestId::try_from(request_id.as_slice())
+            .map_err(|_| JournalError::damaged("a request id of another length"))?;
+        let stored = RequestRow {
+            tenant: tenant.to_string(),
+            request_id,
+            project: column(&row, 1)?,
+            request_hash: digest(&row, 2)?,
+            time: time(&row, 3)?,
+            number: column::<i64>(&row, 4)? as u64,
+            answer: column(&row, 5)?,
+        };
+        found.insert(key, stored);
+    }
+    Ok(found)
+}

@@ -1,0 +1,204 @@
+//! Whole commits in order, from a cursor on, without end.
+//!
+//! Nothing is queued per subscriber: a page is read from storage when the previous one has been taken,
+//! however slow the reader is. A tail wakes when a commit is made; while nothing happens it sends
+//! heartbeats with the head, so that a reader notices when it has lost something.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use commonplace_types::{CommitHash, Digest, ProjectName, TenantName};
+use futures::Stream;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::state::Project;
+use crate::store::{Frame, Store};
+use crate::token::{Kind, Refused};
+use crate::{Journal, JournalError};
+
+/// One message of a tail.
+#[derive(Debug, Clone)]
+pub enum TailItem {
+    /// The next commit.
+    Frame(Frame),
+    /// Nothing new; the newest commit's number and hash.
+    Heartbeat(u64, CommitHash),
+}
+
+/// A message and where to resume after it.
+#[derive(Debug, Clone)]
+pub struct Tailed {
+    /// Opaque; accepted by [`Journal::tail`].
+    pub cursor: String,
+    /// What is told.
+    pub item: TailItem,
+}
+
+impl Journal {
+    /// Follows a project from a cursor on; an empty cursor starts with commit 0. Resuming is exclusive.
+    ///
+    /// Errors: a malformed `cursor`; [`JournalError::CursorAhead`] when it names a commit this journal
+    /// does not have, [`JournalError::CursorForked`] when it was made by another journal or for another
+    /// project, or names another commit of that number. The stream ends with [`JournalError::Stopping`]
+    /// at shutdown.
+    pub async fn tail(
+        &self,
+        tenant: &TenantName,
+        project: &ProjectName,
+        cursor: &str,
+    ) -> Result<impl Stream<Item = Result<Tailed, JournalError>> + Send + 'static, JournalError>
+    {
+        let project = self.store().projects.get(tenant, project)?;
+        let (next, at) = match cursor {
+            "" => (0, None),
+            cursor => {
+                let (number, hash) = self.check_cursor(&project, cursor).await?;
+                (number + 1, Some(hash))
+            }
+        };
+        let follower = Follower {
+            store: self.store().clone(),
+            newest: project.newest.subscribe(),
+            stopping: self.stopping(),
+            heartbeat: self.heartbeat(),
+            last_sent: Instant::now(),
+            project,
+            next,
+            at,
+            read: VecDeque::new(),
+            ended: false,
+        };
+        Ok(futures::stream::unfold(
+            follower,
+            |mut follower| async move {
+                let item = follower.next().await?;
+                Some((item, follower))
+            },
+        ))
+    }
+
+    async fn check_cursor(
+        &self,
+        project: &Project,
+        cursor: &str,
+    ) -> Result<(u64, CommitHash), JournalError> {
+        let malformed = || {
+            let problem = "expected a cursor from an earlier answer, or nothing";
+            JournalError::from(commonplace_types::Invalid::new("cursor", problem))
+        };
+        let content = self
+            .store()
+            .sealer
+            .open(Kind::Tail, cursor)
+            .map_err(|why| match why {
+                Refused::Malformed => malformed(),
+                Refused::Foreign => JournalError::CursorForked,
+            })?;
+        let (key, number, hash) = read_cursor(&content).ok_or_else(malformed)?;
+        if key != project.key {
+            return Err(JournalError::CursorForked);
+        }
+        let head = project.read().last.number;
+        if number > head {
+            return Err(JournalError::CursorAhead { number, head });
+        }
+        let commit = self.store().commit_by_number(project.key, number).await?;
+        if commit.hash != hash {
+            return Err(JournalError::CursorForked);
+        }
+        Ok((number, hash))
+    }
+}
+
+struct Follower {
+    store: Arc<Store>,
+    project: Arc<Project>,
+    newest: watch::Receiver<u64>,
+    stopping: watch::Receiver<bool>,
+    heartbeat: Duration,
+    last_sent: Instant,
+    /// The number of the next commit to send.
+    next: u64,
+    /// The hash of the commit before it.
+    at: Option<CommitHash>,
+    read: VecDeque<Frame>,
+    ended: bool,
+}
+
+impl Follower {
+    async fn next(&mut self) -> Option<Result<Tailed, JournalError>> {
+        if self.ended {
+            return None;
+        }
+        let item = self.item().await;
+        self.ended = item.is_err();
+        self.last_sent = Instant::now();
+        Some(item)
+    }
+
+    async fn item(&mut self) -> Result<Tailed, JournalError> {
+        loop {
+            if *self.stopping.borrow() {
+                return Err(JournalError::Stopping);
+            }
+            if let Some(frame) = self.read.pop_front() {
+                return self.frame(frame);
+            }
+            if *self.newest.borrow_and_update() >= self.next {
+                self.read = self.store.frames(&self.project, self.next).await?.into();
+                continue;
+            }
+            tokio::select! {
+                _ = self.newest.changed() => {}
+                _ = self.stopping.changed() => {}
+                () = tokio::time::sleep_until(self.last_sent + self.heartbeat) => {
+                    return Ok(self.beat());
+                }
+            }
+        }
+    }
+
+    fn frame(&mut self, frame: Frame) -> Result<Tailed, JournalError> {
+        let number = frame.commit.number;
+        if number != self.next || frame.previous != self.at {
+            return Err(JournalError::damaged(format!(
+                "commit {} is not followed by commit {}",
+                self.next.saturating_sub(1),
+                self.next
+            )));
+        }
+        self.next = number + 1;
+        self.at = Some(frame.commit.hash);
+        Ok(Tailed {
+            cursor: self.cursor(),
+            item: TailItem::Frame(frame),
+        })
+    }
+
+    fn beat(&self) -> Tailed {
+        let last = self.project.read().last.clone();
+        Tailed {
+            cursor: self.cursor(),
+            item: TailItem::Heartbeat(last.number, last.hash),
+        }
+    }
+
+    fn cursor(&self) -> String {
+        let Some(hash) = self.at else {
+            return String::new();
+        };
+        let mut content = self.project.key.to_le_bytes().to_vec();
+        content.extend_from_slice(&(self.next - 1).to_le_bytes());
+        content.extend_from_slice(hash.as_bytes());
+        self.store.sealer.seal(Kind::Tail, &content)
+    }
+}
+
+fn read_cursor(content: &[u8]) -> Option<(i64, u64, CommitHash)> {
+    let (key, rest) = content.split_first_chunk::<8>()?;
+    let (number, hash) = rest.split_first_chunk::<8>()?;
+    let hash = Digest::from_slice(hash).ok()?;
+    Some((i64::from_le_bytes(*key), u64::from_le_bytes(*number), hash))
+}
