@@ -170,9 +170,10 @@ impl Snapshot {
     ) -> Result<LexicalScores<'a>, LexicalError> {
         scratch.reset(rows.lengths.len());
         let norm = LengthNorm::new(rows.statistics);
+        let filter = Filter::new(rows, self.rows);
         let mut terms = Vec::new();
         for (term, query_frequency) in term_counts(query) {
-            let document_frequency = self.gather(term, rows, scratch)?;
+            let document_frequency = self.gather(term, filter, scratch)?;
             let idf = idf(rows.statistics.rows, document_frequency);
             let weight = f64::from(query_frequency) * idf;
             accumulate(weight, norm, rows.lengths, scratch);
@@ -193,39 +194,80 @@ impl Snapshot {
     fn gather(
         &self,
         term: &str,
-        rows: Rows<'_>,
+        filter: Filter<'_>,
         scratch: &mut Scratch,
     ) -> Result<u64, LexicalError> {
         let Scratch {
             block,
-            rows: found,
+            rows,
             frequencies,
             ..
         } = scratch;
-        found.clear();
+        rows.clear();
         frequencies.clear();
-        let mut live = 0;
-        let limit = rows.lengths.len() as u32;
-        let mut take = |row: u32, frequency: u32| {
-            if row < limit && rows.visible.get(row) {
-                found.push(row);
-                frequencies.push(frequency);
-                live += u64::from(rows.live.get(row));
-            }
-        };
         for segment in self.committed.segments() {
-            segment.read(term, block, |rows, frequencies| {
-                for (row, frequency) in rows.iter().zip(frequencies) {
-                    take(*row, *frequency);
-                }
+            segment.read(term, block, |block, of_block| {
+                let from = rows.len();
+                rows.extend_from_slice(block);
+                frequencies.extend_from_slice(of_block);
+                filter.keep_visible(rows, frequencies, from);
             })?;
         }
-        for part in &self.tail {
-            for posting in part.postings(term) {
-                take(posting.row, posting.frequency);
-            }
+        let from = rows.len();
+        for posting in self.tail.iter().flat_map(|part| part.postings(term)) {
+            rows.push(posting.row);
+            frequencies.push(posting.frequency);
         }
-        Ok(live)
+        filter.keep_visible(rows, frequencies, from);
+        Ok(filter.count_live(rows))
+    }
+}
+
+/// The caller's sets, and whether they need to be looked at.
+#[derive(Clone, Copy)]
+struct Filter<'a> {
+    visible: &'a Bitmap,
+    live: &'a Bitmap,
+    /// Rows from here on have no length and are not visible.
+    limit: u32,
+    all_visible: bool,
+    all_live: bool,
+}
+
+impl<'a> Filter<'a> {
+    fn new(rows: Rows<'a>, in_snapshot: u32) -> Self {
+        let limit = u32::try_from(rows.lengths.len()).unwrap_or(u32::MAX);
+        Self {
+            visible: rows.visible,
+            live: rows.live,
+            limit,
+            all_visible: in_snapshot <= limit && rows.visible.holds_all(in_snapshot),
+            all_live: rows.live.holds_all(limit),
+        }
+    }
+
+    /// Drops the postings at `from` and after that are not visible; without branches that depend
+    /// on the data, which would cost more than the work.
+    fn keep_visible(self, rows: &mut Vec<u32>, frequencies: &mut Vec<u32>, from: usize) {
+        if self.all_visible {
+            return;
+        }
+        let mut kept = from;
+        for at in from..rows.len() {
+            let row = rows[at];
+            rows[kept] = row;
+            frequencies[kept] = frequencies[at];
+            kept += usize::from(row < self.limit && self.visible.get(row));
+        }
+        rows.truncate(kept);
+        frequencies.truncate(kept);
+    }
+
+    fn count_live(self, rows: &[u32]) -> u64 {
+        if self.all_live {
+            return rows.len() as u64;
+        }
+        rows.iter().map(|row| u64::from(self.live.get(*row))).sum()
     }
 }
 
@@ -270,12 +312,15 @@ fn accumulate(weight: f64, norm: LengthNorm, lengths: &[u32], scratch: &mut Scra
         frequencies,
         ..
     } = scratch;
+    let mut count = touched.len();
+    touched.resize(count + rows.len(), 0);
     for (row, frequency) in rows.iter().zip(frequencies.iter()) {
         let share = weight * norm.saturate(*frequency, lengths[*row as usize]);
         let score = &mut scores[*row as usize];
-        if *score == 0.0 {
-            touched.push(*row);
-        }
+        // Every share is above 0, so only a row that was not touched yet has none.
+        touched[count] = *row;
+        count += usize::from(*score == 0.0);
         *score += share;
     }
+    touched.truncate(count);
 }
