@@ -157,6 +157,11 @@ impl Engine {
         self.progress.subscribe()
     }
 
+    /// Whether a commit has been taken in.
+    pub(crate) fn holds(&self, commit: &CommitHash) -> bool {
+        self.snapshot().state.commit_number(commit).is_some()
+    }
+
     /// What commits see.
     pub(crate) fn views(&self) -> &Views {
         &self.views
@@ -223,12 +228,6 @@ impl Engine {
             writer.vectors.push(*codes);
         }
         self.publish(&mut writer);
-    }
-
-    /// Whether something is not on disk yet.
-    pub(crate) fn is_dirty(&self) -> bool {
-        let writer = self.writer();
-        writer.durable != writer.builder.state.commits.len()
     }
 
     /// Rows that are not on disk yet.

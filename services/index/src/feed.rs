@@ -27,6 +27,25 @@ pub struct Frame {
     pub events: Vec<Event>,
 }
 
+/// What the feed told at once.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    /// Commits, in order.
+    pub(crate) frames: Vec<Frame>,
+    /// Number of the journal's newest commit, if it said so.
+    pub(crate) head: Option<u64>,
+}
+
+impl Told {
+    /// Events in all; a commit without any counts as one.
+    pub(crate) fn events(&self) -> usize {
+        self.frames
+            .iter()
+            .map(|frame| frame.events.len().max(1))
+            .sum()
+    }
+}
+
 impl Frame {
     /// What the commit sees of its own lane; 0 is nothing.
     pub(crate) fn own_position(&self) -> u32 {

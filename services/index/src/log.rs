@@ -18,8 +18,6 @@ const LONGEST: usize = 256 << 20;
 pub(crate) struct Log {
     file: File,
     pending: Vec<u8>,
-    /// Bytes appended, written or not.
-    length: u64,
 }
 
 impl Log {
@@ -46,7 +44,6 @@ impl Log {
         Ok(Self {
             file,
             pending: Vec::new(),
-            length: kept,
         })
     }
 
@@ -56,7 +53,6 @@ impl Log {
             .extend_from_slice(&(payload.len() as u32).to_le_bytes());
         self.pending.extend_from_slice(&check_of(payload));
         self.pending.extend_from_slice(payload);
-        self.length += (HEADER + payload.len()) as u64;
     }
 
     /// Writes what was appended, and waits for the disk when `durably`.
@@ -73,11 +69,6 @@ impl Log {
     /// Bytes waiting for `flush`.
     pub(crate) fn pending_bytes(&self) -> usize {
         self.pending.len()
-    }
-
-    /// Bytes in all.
-    pub(crate) fn length(&self) -> u64 {
-        self.length
     }
 }
 
@@ -135,7 +126,6 @@ mod tests {
         all.iter().for_each(|payload| log.append(payload));
         log.flush(true).unwrap();
         let whole = std::fs::read(&path).unwrap();
-        assert_eq!(whole.len() as u64, log.length());
         for cut in 0..whole.len() {
             std::fs::write(&path, &whole[..cut]).unwrap();
             let (_, found) = frames(&path, usize::MAX);

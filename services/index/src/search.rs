@@ -74,7 +74,7 @@ pub struct Answer {
     pub total_length: u64,
     /// In the order in which they were scored.
     pub terms: Vec<TermStatistics>,
-    /// Vectors of commits up to this number were compared; none when there was no vector to compare with.
+    /// Vectors of commits up to this number count; none when no commit has all its vectors yet.
     pub dense_through: Option<u64>,
     /// Ordered by event id, then passage.
     pub candidates: Vec<Candidate>,
@@ -169,7 +169,11 @@ pub(crate) fn search(
     tools: &Tools,
 ) -> Result<Answer, LexicalError> {
     let place = Arc::new(place_of(engine, snapshot, number, query));
-    let dense = vector.and_then(|vector| Dense::new(&place, query, vector));
+    let through = through(&place, query);
+    let dense = vector.zip(through).map(|(vector, through)| Dense {
+        rows: snapshot.state.commits.at(through as usize).rows as usize,
+        vector,
+    });
     let scan = dense
         .as_ref()
         .map(|dense| dense.begin(&place, query, tools));
@@ -191,7 +195,8 @@ pub(crate) fn search(
         let by_words = best_by_words(&place, query, &scores);
         let by_meaning = scan.map(Scan::finish).unwrap_or_default();
         let picks = pick(&place, query, &by_words, &by_meaning);
-        Ok(answer(&place, picks, &scores, dense))
+        let candidates = candidates(&place, picks, &scores, dense.as_ref());
+        Ok(answer(&place, &scores, through, candidates))
     })
 }
 
@@ -220,28 +225,22 @@ fn best_by_words(place: &Place, query: &Query, scores: &LexicalScores<'_>) -> Ra
     ranking.finish()
 }
 
+/// The last commit whose vectors count: one that has them all, that the searched commit can see, and that is
+/// not beyond what the query wants. None: no commit has them all.
+fn through(place: &Place, query: &Query) -> Option<u64> {
+    let last = place.snapshot.progress.dense.checked_sub(1)?;
+    let wanted = query.dense_through.unwrap_or(u64::MAX);
+    Some(last.min(place.view.number.into()).min(wanted))
+}
+
 /// The dense side of one search.
 struct Dense {
     vector: QueryVector,
-    through: u64,
     /// Rows below this number count.
     rows: usize,
 }
 
 impl Dense {
-    /// None when no commit has all its vectors yet.
-    fn new(place: &Place, query: &Query, vector: QueryVector) -> Option<Self> {
-        let last = place.snapshot.progress.dense.checked_sub(1)?;
-        let wanted = query.dense_through.unwrap_or(u64::MAX);
-        let through = last.min(place.view.number.into()).min(wanted);
-        let rows = place.snapshot.state.commits.at(through as usize).rows as usize;
-        Some(Self {
-            vector,
-            through,
-            rows,
-        })
-    }
-
     /// Starts the scan: hands half of a long one to the helper if that is free.
     fn begin(&self, place: &Arc<Place>, query: &Query, tools: &Tools) -> Scan {
         let scan = |rows| ScanPart {
@@ -359,19 +358,28 @@ fn pick(
     picks
 }
 
-fn answer(
+fn candidates(
     place: &Place,
     picks: BTreeMap<u32, Pick>,
     scores: &LexicalScores<'_>,
-    dense: Option<Dense>,
-) -> Answer {
-    let commit = place.snapshot.state.commits.at(place.view.number as usize);
+    dense: Option<&Dense>,
+) -> Vec<Candidate> {
     let mut picks: Vec<(u32, Pick)> = picks.into_iter().collect();
     picks.sort_unstable_by(|a, b| place.tie(a.0, b.0));
     let candidate = |(row, pick): (u32, Pick)| {
-        let dense_score = dense.as_ref().and_then(|dense| dense.score(place, row));
+        let dense_score = dense.and_then(|dense| dense.score(place, row));
         candidate(place, row, pick, scores.get(row), dense_score)
     };
+    picks.into_iter().map(candidate).collect()
+}
+
+fn answer(
+    place: &Place,
+    scores: &LexicalScores<'_>,
+    dense_through: Option<u64>,
+    candidates: Vec<Candidate>,
+) -> Answer {
+    let commit = place.snapshot.state.commits.at(place.view.number as usize);
     Answer {
         commit: commit.hash,
         number: place.view.number.into(),
@@ -379,8 +387,8 @@ fn answer(
         passages: place.view.passages,
         total_length: place.view.total_length,
         terms: scores.terms().to_vec(),
-        dense_through: dense.as_ref().map(|dense| dense.through),
-        candidates: picks.into_iter().map(candidate).collect(),
+        dense_through,
+        candidates,
     }
 }
 

@@ -63,7 +63,6 @@ pub(crate) struct EventRow {
     pub(crate) attributes: u16,
     pub(crate) author_bytes: u16,
     pub(crate) title_bytes: u16,
-    pub(crate) text_bytes: u32,
     pub(crate) text_at: u64,
 }
 
@@ -323,7 +322,6 @@ impl Builder {
             attributes: small(assert.attributes.len())?,
             author_bytes: small(assert.author_bytes as usize)?,
             title_bytes: small(assert.title_bytes as usize)?,
-            text_bytes: assert.text_bytes,
             text_at: self.text_end,
         };
         for tag in &assert.tags {
@@ -418,7 +416,6 @@ fn withdrawal(id: EventId) -> (Facts, EventRow) {
         attributes: 0,
         author_bytes: 0,
         title_bytes: 0,
-        text_bytes: 0,
         text_at: 0,
     };
     (facts, row)

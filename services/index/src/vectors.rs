@@ -163,11 +163,6 @@ impl VectorLog {
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         self.log.flush(false)
     }
-
-    /// Bytes in all.
-    pub(crate) fn length(&self) -> u64 {
-        self.log.length()
-    }
 }
 
 /// Takes over a frame whose vectors follow on and belong to the rows' content. Error: they do not.

@@ -1,0 +1,230 @@
+//! The index's messages between wire and domain. Each failure names its field.
+
+use commonplace_proto::index as proto;
+use commonplace_rpc::convert::{
+    filter_from_proto, project_from_proto, reference_from_proto, timestamp_to_proto,
+};
+use commonplace_types::{Invalid, RecordId};
+
+use crate::analyzer::ANALYZER;
+use crate::budget::TOKENIZER;
+use crate::passages::{Passage, PassageKey};
+use crate::projects::Request;
+use crate::search::{Always, Answer, Candidate, Eligibility, Query};
+use crate::status::ProjectStatus;
+
+/// Longest query in bytes.
+const QUERY_BYTES: usize = 8_192;
+/// Most of the best by a signal.
+const SIGNAL_LIMIT: u32 = 1_000;
+/// Most that are reported although they may not be used.
+const INELIGIBLE_LIMIT: u32 = 100;
+/// Most passages fetched at once.
+const MOST_KEYS: usize = 1_000;
+
+pub(crate) fn request_from_proto(request: proto::SearchRequest) -> Result<Request, Invalid> {
+    if request.query.len() > QUERY_BYTES {
+        let found = request.query.len();
+        let problem = format!("expected at most {QUERY_BYTES} bytes, found {found}");
+        return Err(Invalid::new("query", problem));
+    }
+    let always = request.always_include.unwrap_or_default();
+    Ok(Request {
+        project: project_from_proto(&request.project)?,
+        as_of: reference_from_proto(request.as_of).map_err(|error| error.under("as_of"))?,
+        query: Query {
+            text: request.query,
+            lexical_limit: limit("lexical_limit", request.lexical_limit, SIGNAL_LIMIT)?,
+            dense_limit: limit("dense_limit", request.dense_limit, SIGNAL_LIMIT)?,
+            filter: filter_from_proto(request.filter)?,
+            always: always_from_proto(always)?,
+            ineligible_limit: limit(
+                "ineligible_limit",
+                request.ineligible_limit,
+                INELIGIBLE_LIMIT,
+            )?,
+            dense_through: request.dense_through,
+            without_dense: request.without_dense,
+        },
+        wait_for_dense: request.wait_for_dense,
+    })
+}
+
+fn limit(field: &str, found: u32, most: u32) -> Result<usize, Invalid> {
+    if found <= most {
+        return Ok(found as usize);
+    }
+    Err(Invalid::new(
+        field,
+        format!("expected 0 to {most}, found {found}"),
+    ))
+}
+
+fn always_from_proto(always: proto::AlwaysInclude) -> Result<Always, Invalid> {
+    let record = |(place, text): (usize, String)| {
+        RecordId::new(text).map_err(|error| {
+            Invalid::new(format!("always_include.record_ids[{place}]"), error.problem)
+        })
+    };
+    let records = always.record_ids.into_iter().enumerate().map(record);
+    Ok(Always {
+        pinned: always.pinned,
+        records: records.collect::<Result<_, _>>()?,
+        tags: always.tags,
+    })
+}
+
+/// `embedder`: its fingerprint, or why there is none.
+pub(crate) fn answer_to_proto(
+    answer: Answer,
+    without_dense: bool,
+    embedder: Result<&str, &str>,
+) -> proto::SearchResponse {
+    let terms = answer.terms.into_iter();
+    let terms = terms.map(|term| proto::TermStatistics {
+        term: term.term,
+        document_frequency: term.document_frequency,
+    });
+    proto::SearchResponse {
+        commit: answer.commit.to_string(),
+        commit_number: answer.number,
+        statistics: Some(proto::Statistics {
+            passages: answer.passages,
+            total_length: answer.total_length,
+            terms: terms.collect(),
+            analyzer: ANALYZER.to_owned(),
+        }),
+        dense: Some(dense_state(answer.dense_through, without_dense, embedder)),
+        candidates: answer
+            .candidates
+            .into_iter()
+            .map(candidate_to_proto)
+            .collect(),
+        commit_time: Some(timestamp_to_proto(answer.time)),
+    }
+}
+
+fn dense_state(
+    through: Option<u64>,
+    without_dense: bool,
+    embedder: Result<&str, &str>,
+) -> proto::DenseState {
+    let off = |fingerprint: &str, reason: &str| proto::DenseState {
+        available: false,
+        reason: reason.to_owned(),
+        fingerprint: fingerprint.to_owned(),
+        through: 0,
+    };
+    match (embedder, through) {
+        (_, _) if without_dense => off("", "left out as asked"),
+        (Err(reason), _) => off("", &with_next_step(reason)),
+        (Ok(fingerprint), None) => off(fingerprint, "the vectors are still being made"),
+        (Ok(fingerprint), Some(through)) => proto::DenseState {
+            available: true,
+            reason: String::new(),
+            fingerprint: fingerprint.to_owned(),
+            through,
+        },
+    }
+}
+
+fn with_next_step(reason: &str) -> String {
+    if reason.contains("com model pull") {
+        return reason.to_owned();
+    }
+    format!("{reason}; fetch the model with `com model pull`")
+}
+
+fn candidate_to_proto(candidate: Candidate) -> proto::Candidate {
+    let eligibility = match candidate.eligibility {
+        Eligibility::Eligible => proto::Eligibility::Eligible,
+        Eligibility::Superseded => proto::Eligibility::Superseded,
+        Eligibility::Filtered => proto::Eligibility::Filtered,
+    };
+    proto::Candidate {
+        key: Some(proto::PassageKey {
+            event_id: candidate.event.to_string(),
+            passage: candidate.passage,
+        }),
+        record_id: candidate.record,
+        artifact_type: candidate.artifact_type,
+        event_time: Some(timestamp_to_proto(candidate.event_time)),
+        importance: candidate.importance.value(),
+        pinned: candidate.pinned,
+        tags: candidate.tags,
+        lexical_score: candidate.lexical_score,
+        lexical_rank: candidate.lexical_rank,
+        dense_score: candidate.dense_score,
+        dense_rank: candidate.dense_rank,
+        tokens: candidate.tokens,
+        content: hex::encode(candidate.content),
+        eligibility: eligibility.into(),
+        always: candidate.always,
+    }
+}
+
+pub(crate) fn keys_from_proto(keys: Vec<proto::PassageKey>) -> Result<Vec<PassageKey>, Invalid> {
+    if keys.len() > MOST_KEYS {
+        let problem = format!("expected at most {MOST_KEYS} keys, found {}", keys.len());
+        return Err(Invalid::new("keys", problem));
+    }
+    let read = |(place, key): (usize, proto::PassageKey)| {
+        let event = key.event_id.parse().map_err(|error: Invalid| {
+            Invalid::new(format!("keys[{place}].event_id"), error.problem)
+        })?;
+        Ok(PassageKey {
+            event,
+            passage: key.passage,
+        })
+    };
+    keys.into_iter().enumerate().map(read).collect()
+}
+
+pub(crate) fn passage_to_proto(passage: Passage) -> proto::Passage {
+    proto::Passage {
+        key: Some(proto::PassageKey {
+            event_id: passage.key.event.to_string(),
+            passage: passage.key.passage,
+        }),
+        record_id: passage.record,
+        artifact_type: passage.artifact_type,
+        title: passage.title,
+        text: passage.text,
+        start: passage.start.into(),
+        end: passage.end.into(),
+        event_time: Some(timestamp_to_proto(passage.event_time)),
+        source: passage.source,
+        author: passage.author,
+        checksum: passage.checksum,
+        tokens: passage.tokens,
+    }
+}
+
+pub(crate) fn status_to_proto(status: ProjectStatus) -> proto::ProjectIndex {
+    proto::ProjectIndex {
+        project: status.project.to_string(),
+        lexical_commit: status.lexical_commits.saturating_sub(1),
+        dense_commit: status.dense_commits.saturating_sub(1),
+        journal_commit: status.journal_commits.saturating_sub(1),
+        passages: status.passages,
+        vectors: status.vectors,
+        size_bytes: status.size_bytes,
+        digest: status.digest,
+        state: status.state,
+    }
+}
+
+/// How all projects together are doing.
+pub(crate) fn statuses_to_proto(
+    statuses: Vec<ProjectStatus>,
+    embedder: Result<&str, &str>,
+) -> proto::GetStatusResponse {
+    let through = statuses.iter().map(|status| status.dense_commits).min();
+    let through = through.unwrap_or(0).saturating_sub(1);
+    proto::GetStatusResponse {
+        projects: statuses.into_iter().map(status_to_proto).collect(),
+        tokenizer: TOKENIZER.to_owned(),
+        analyzer: ANALYZER.to_owned(),
+        dense: Some(dense_state(Some(through), false, embedder)),
+    }
+}

@@ -1,0 +1,115 @@
+//! One project's index while the service runs: its engine, which may be replaced, and how it is doing.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use commonplace_types::{ProjectName, TenantName};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::engine::{Engine, Progress};
+
+/// Requests to a follower that may wait.
+const QUEUED: usize = 16;
+
+/// Asks a follower to throw the folder away and start again; answered once it is gone.
+pub(crate) type Rebuild = oneshot::Sender<()>;
+
+/// A project that is followed.
+pub(crate) struct Project {
+    pub(crate) tenant: TenantName,
+    pub(crate) name: ProjectName,
+    pub(crate) folder: PathBuf,
+    engine: watch::Sender<Option<Arc<Engine>>>,
+    rebuilds: mpsc::Sender<Rebuild>,
+    /// Number of the journal's newest commit plus 1, as far as it is known.
+    journal_commits: AtomicU64,
+    standing: Mutex<String>,
+}
+
+impl Project {
+    /// A project without an engine yet, and where its rebuilds are asked for.
+    pub(crate) fn new(
+        tenant: TenantName,
+        name: ProjectName,
+        folder: PathBuf,
+    ) -> (Self, mpsc::Receiver<Rebuild>) {
+        let (rebuilds, asked) = mpsc::channel(QUEUED);
+        let project = Self {
+            tenant,
+            name,
+            folder,
+            engine: watch::Sender::new(None),
+            rebuilds,
+            journal_commits: AtomicU64::new(0),
+            standing: Mutex::new("building".to_owned()),
+        };
+        (project, asked)
+    }
+
+    /// The present engine; none while the folder is opened or built anew.
+    pub(crate) fn engine(&self) -> Option<Arc<Engine>> {
+        self.engine.borrow().clone()
+    }
+
+    /// Puts another engine in place.
+    pub(crate) fn replace(&self, engine: Option<Arc<Engine>>) {
+        self.engine.send_replace(engine);
+    }
+
+    /// Waits, without end, for an engine that has come far enough.
+    pub(crate) async fn once(&self, enough: impl Fn(&Progress) -> bool) -> Arc<Engine> {
+        let mut engines = self.engine.subscribe();
+        loop {
+            let engine = engines.borrow_and_update().clone();
+            if let Some(engine) = engine {
+                let mut progress = engine.watch();
+                tokio::select! {
+                    biased;
+                    reached = progress.wait_for(&enough) => if reached.is_ok() {
+                        drop(reached);
+                        return engine;
+                    },
+                    _ = engines.changed() => continue,
+                }
+            }
+            // The sender is part of `self`, so there is always a change to wait for.
+            let _ = engines.changed().await;
+        }
+    }
+
+    /// Has the folder thrown away and built again. False: nobody follows the project any more.
+    pub(crate) async fn rebuild(&self) -> bool {
+        let (done, gone) = oneshot::channel();
+        self.rebuilds.send(done).await.is_ok() && gone.await.is_ok()
+    }
+
+    /// Asks for a rebuild without waiting for it.
+    pub(crate) fn request_rebuild(&self) {
+        let (done, _) = oneshot::channel();
+        // A full queue means that one is coming anyway.
+        let _ = self.rebuilds.try_send(done);
+    }
+
+    /// Notes how far the journal is.
+    pub(crate) fn saw_journal_at(&self, number: u64) {
+        self.journal_commits
+            .fetch_max(number + 1, Ordering::Relaxed);
+    }
+
+    /// Commits that the journal is known to have.
+    pub(crate) fn journal_commits(&self) -> u64 {
+        self.journal_commits.load(Ordering::Relaxed)
+    }
+
+    /// Says what the follower is doing, or why it stands still.
+    pub(crate) fn stand(&self, text: impl Into<String>) {
+        *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = text.into();
+    }
+
+    /// What the follower is doing: `following`, `building`, or why it stands still.
+    pub(crate) fn standing(&self) -> String {
+        let standing = self.standing.lock();
+        standing.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

@@ -1,0 +1,413 @@
+//! Every project's index: finds the right one, waits until it has come far enough, and reads from it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use commonplace_rpc::{Code, Failure, context};
+use commonplace_types::{ProjectName, Reference, TenantName};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::client::{Journal, Resolved};
+use crate::config::{Options, or_processors};
+use crate::embedding::Embedding;
+use crate::engine::Engine;
+use crate::error::IndexError;
+use crate::follow::Follower;
+use crate::passages::{Passage, PassageKey, ReadError, read_all};
+use crate::project::Project;
+use crate::search::{self, Answer, Query, Tools};
+use crate::status::{ProjectStatus, status_of};
+use crate::vectors::QueryVector;
+
+/// How often reading a damaged index is tried again after it was built anew.
+const TRIES: usize = 3;
+
+type Key = (TenantName, ProjectName);
+
+/// All projects that are followed, and what their searches share.
+pub(crate) struct Projects {
+    options: Options,
+    /// Holds one folder for each tenant, and in it one for each project.
+    folder: PathBuf,
+    journal: Journal,
+    pub(crate) embedding: Arc<Embedding>,
+    tools: Arc<Tools>,
+    running: Arc<Semaphore>,
+    admitted: Arc<Semaphore>,
+    followed: RwLock<BTreeMap<Key, Arc<Project>>>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// What a search asks for besides its query.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    pub(crate) project: ProjectName,
+    pub(crate) as_of: Reference,
+    pub(crate) query: Query,
+    /// Wait until the commit's vectors are there too.
+    pub(crate) wait_for_dense: bool,
+}
+
+impl Projects {
+    pub(crate) fn new(
+        options: Options,
+        folder: PathBuf,
+        journal: Journal,
+        embedding: Arc<Embedding>,
+    ) -> Self {
+        let searches = or_processors(options.searches);
+        Self {
+            tools: Arc::new(Tools::new(or_processors(0) > 1)),
+            running: Arc::new(Semaphore::new(searches)),
+            admitted: Arc::new(Semaphore::new(searches + options.queued_searches)),
+            options,
+            folder,
+            journal,
+            embedding,
+            followed: RwLock::default(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        }
+    }
+
+    /// Searches once the index has caught up with the commit asked for.
+    pub(crate) async fn search(&self, request: Request) -> Result<Answer, IndexError> {
+        let waiting = self.options.queued_searches;
+        let admitted = Arc::clone(&self.admitted).try_acquire_owned();
+        let _admitted = admitted.map_err(|_| IndexError::Busy { waiting })?;
+        let mut wanted = 0;
+        for _ in 0..TRIES {
+            let (project, commit) = self.locate(&request).await?;
+            wanted = commit.number;
+            let dense = self.dense_wanted(&request, wanted);
+            let engine = self.wait(&project, wanted, dense).await?;
+            let problem = if engine.holds(&commit.hash) {
+                let done = self
+                    .run(engine, wanted as u32, request.query.clone())
+                    .await?;
+                match done {
+                    Ok(answer) => return Ok(answer),
+                    Err(error) => error.to_string(),
+                }
+            } else {
+                format!("it does not hold commit {}", commit.hash)
+            };
+            tracing::warn!(problem, project = %project.name, "building the index again");
+            project.request_rebuild();
+            self.until_gone(&project).await;
+        }
+        Err(self.behind(&request.project, wanted))
+    }
+
+    /// Runs a search where it holds up no other task, when it is its turn.
+    async fn run(
+        &self,
+        engine: Arc<Engine>,
+        number: u32,
+        query: Query,
+    ) -> Result<Result<Answer, crate::lexical::LexicalError>, IndexError> {
+        let turn = Arc::clone(&self.running).acquire_owned().await;
+        let turn = turn.map_err(|_| IndexError::Stopping)?;
+        let (tools, embedding) = (Arc::clone(&self.tools), Arc::clone(&self.embedding));
+        let work = move || {
+            let _turn = turn;
+            let by_meaning = query.dense_limit > 0 && !query.without_dense;
+            let worded = by_meaning && !query.text.trim().is_empty();
+            let codes = worded.then(|| embedding.query(&query.text)).flatten();
+            let vector = codes.map(QueryVector::new);
+            let snapshot = engine.snapshot();
+            search::search(&engine, &snapshot, number, &query, vector, &tools)
+        };
+        let done = tokio::task::spawn_blocking(work).await;
+        done.map_err(|_| IndexError::Stopping)
+    }
+
+    /// The project and the commit asked for. A commit that is known here is not asked for at
+    /// the journal.
+    async fn locate(&self, request: &Request) -> Result<(Arc<Project>, Resolved), IndexError> {
+        let tenant = context::tenant();
+        if let (Reference::Commit(hash), Some(project)) =
+            (&request.as_of, self.followed(&tenant, &request.project))
+        {
+            let snapshot = project.engine().map(|engine| engine.snapshot());
+            let number = snapshot.and_then(|snapshot| snapshot.state.commit_number(hash));
+            if let Some(number) = number.map(u64::from) {
+                return Ok((
+                    project,
+                    Resolved {
+                        number,
+                        hash: *hash,
+                    },
+                ));
+            }
+        }
+        let resolved = self.resolve(&request.project, &request.as_of).await?;
+        let project = self.follow(tenant, request.project.clone());
+        project.saw_journal_at(resolved.number);
+        Ok((project, resolved))
+    }
+
+    async fn resolve(
+        &self,
+        project: &ProjectName,
+        reference: &Reference,
+    ) -> Result<Resolved, IndexError> {
+        let resolved = self.journal.resolve(project, reference).await;
+        resolved.map_err(IndexError::Journal)
+    }
+
+    /// Commits whose vectors a request has to wait for.
+    fn dense_wanted(&self, request: &Request, number: u64) -> u64 {
+        let query = &request.query;
+        if query.without_dense || query.dense_limit == 0 || self.embedding.fingerprint().is_err() {
+            return 0;
+        }
+        let again = query.dense_through.map(|through| through.min(number) + 1);
+        let all = request.wait_for_dense.then_some(number + 1);
+        all.or(again).unwrap_or(0)
+    }
+
+    /// The project's engine once it holds a commit, and the vectors of that many.
+    async fn wait(
+        &self,
+        project: &Project,
+        number: u64,
+        dense: u64,
+    ) -> Result<Arc<Engine>, IndexError> {
+        let once = project.once(|progress| progress.commits > number && progress.dense >= dense);
+        self.in_time(once)
+            .await
+            .ok_or_else(|| self.behind(&project.name, number))
+    }
+
+    async fn in_time<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        let most = Duration::from_millis(self.options.longest_wait_ms);
+        // A little early, so that the caller gets this answer and not that its time is up.
+        let left = context::remaining().map(|left| left.saturating_sub(Duration::from_millis(3)));
+        tokio::select! {
+            biased;
+            done = future => Some(done),
+            () = tokio::time::sleep(left.map_or(most, |left| left.min(most))) => None,
+            () = self.stop.cancelled() => None,
+        }
+    }
+
+    fn behind(&self, project: &ProjectName, wanted: u64) -> IndexError {
+        if self.stop.is_cancelled() {
+            return IndexError::Stopping;
+        }
+        let project = project.to_string();
+        IndexError::Behind { project, wanted }
+    }
+
+    /// Waits a little for a rebuild that was asked for to begin.
+    async fn until_gone(&self, project: &Project) {
+        for _ in 0..200 {
+            if project.engine().is_none() || self.stop.is_cancelled() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Fetches passages in the order asked for.
+    pub(crate) async fn passages(
+        &self,
+        name: ProjectName,
+        keys: Vec<PassageKey>,
+    ) -> Result<Vec<Passage>, IndexError> {
+        let tenant = context::tenant();
+        let mut wanted = 0;
+        for attempt in 0..TRIES {
+            let project = match self.followed(&tenant, &name) {
+                Some(project) => project,
+                None => {
+                    self.resolve(&name, &Reference::main()).await?;
+                    self.follow(tenant.clone(), name.clone())
+                }
+            };
+            let once = project.once(|progress| progress.commits > wanted || wanted == 0);
+            let engine = self.in_time(once).await;
+            let engine = engine.ok_or_else(|| self.behind(&name, wanted))?;
+            let (keys, snapshot) = (keys.clone(), engine.snapshot());
+            drop(engine);
+            let read = tokio::task::spawn_blocking(move || read_all(&snapshot, &keys)).await;
+            match read.map_err(|_| IndexError::Stopping)? {
+                Ok(passages) => return Ok(passages),
+                Err(ReadError::Missing(key)) if attempt > 0 => return Err(key.into()),
+                // Maybe it has not come in yet: look again at the head of the journal.
+                Err(ReadError::Missing(_)) => wanted = self.head(&name).await?,
+                Err(ReadError::Damaged) => {
+                    tracing::warn!(project = %name, "texts are damaged, building the index again");
+                    wanted = self.head(&name).await?;
+                    project.request_rebuild();
+                    self.until_gone(&project).await;
+                }
+            }
+        }
+        Err(self.behind(&name, wanted))
+    }
+
+    /// Number of the newest commit of a project.
+    async fn head(&self, name: &ProjectName) -> Result<u64, IndexError> {
+        let projects = self.journal.projects().await.map_err(IndexError::Journal)?;
+        let found = projects.into_iter().find(|(project, _)| project == name);
+        let missing = || {
+            let failure = Failure::new(Code::NotFound, "PROJECT_NOT_FOUND");
+            IndexError::Journal(failure.message(format!("project `{name}` not found")))
+        };
+        Ok(found.ok_or_else(missing)?.1.unwrap_or(0))
+    }
+
+    /// How the named project, or every one, is doing.
+    pub(crate) async fn status(
+        &self,
+        name: Option<ProjectName>,
+    ) -> Result<Vec<ProjectStatus>, IndexError> {
+        let tenant = context::tenant();
+        let projects: Vec<Arc<Project>> = match name {
+            None => self.of_tenant(&tenant),
+            Some(name) => match self.followed(&tenant, &name) {
+                Some(project) => vec![project],
+                None => {
+                    self.resolve(&name, &Reference::main()).await?;
+                    vec![self.follow(tenant, name)]
+                }
+            },
+        };
+        let read = move || projects.iter().map(|project| status_of(project)).collect();
+        let read = tokio::task::spawn_blocking(read).await;
+        read.map_err(|_| IndexError::Stopping)
+    }
+
+    /// Throws a project's index away and waits until it has caught up again.
+    pub(crate) async fn rebuild(&self, name: ProjectName) -> Result<ProjectStatus, IndexError> {
+        let head = self.head(&name).await?;
+        let project = self.follow(context::tenant(), name);
+        let gone = self.in_time(project.rebuild()).await;
+        match gone {
+            Some(true) => {}
+            Some(false) => return Err(IndexError::Stopping),
+            None => return Err(self.behind(&project.name, head)),
+        }
+        drop(self.wait(&project, head, 0).await?);
+        let read = tokio::task::spawn_blocking(move || status_of(&project)).await;
+        read.map_err(|_| IndexError::Stopping)
+    }
+
+    fn followed(&self, tenant: &TenantName, name: &ProjectName) -> Option<Arc<Project>> {
+        let followed = self.followed.read().unwrap_or_else(PoisonError::into_inner);
+        followed.get(&(tenant.clone(), name.clone())).cloned()
+    }
+
+    fn of_tenant(&self, tenant: &TenantName) -> Vec<Arc<Project>> {
+        let followed = self.followed.read().unwrap_or_else(PoisonError::into_inner);
+        let own = followed
+            .values()
+            .filter(|project| project.tenant == *tenant);
+        own.cloned().collect()
+    }
+
+    /// The engines in use.
+    pub(crate) fn engines(&self) -> Vec<Arc<Engine>> {
+        let followed = self.followed.read().unwrap_or_else(PoisonError::into_inner);
+        followed
+            .values()
+            .filter_map(|project| project.engine())
+            .collect()
+    }
+
+    /// Follows a project from now on, if it is not followed yet.
+    fn follow(&self, tenant: TenantName, name: ProjectName) -> Arc<Project> {
+        let mut followed = self
+            .followed
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let key = (tenant.clone(), name.clone());
+        if let Some(project) = followed.get(&key) {
+            return Arc::clone(project);
+        }
+        let folder = self.folder.join(tenant.as_str()).join(name.as_str());
+        let (project, rebuilds) = Project::new(tenant.clone(), name, folder);
+        let project = Arc::new(project);
+        followed.insert(key, Arc::clone(&project));
+        let follower = Follower {
+            project: Arc::clone(&project),
+            journal: self.journal.clone(),
+            embedding: Arc::clone(&self.embedding),
+            options: self.options.clone(),
+            rebuilds,
+            stop: self.stop.clone(),
+        };
+        self.tasks.spawn(in_tenant(tenant, follower.run()));
+        project
+    }
+
+    /// Follows every project that has a folder.
+    pub(crate) fn follow_folders(&self) {
+        for tenant in names(&self.folder) {
+            let Ok(tenant_name) = TenantName::new(tenant.clone()) else {
+                continue;
+            };
+            for project in names(&self.folder.join(tenant)) {
+                if let Ok(name) = ProjectName::new(project) {
+                    self.follow(tenant_name.clone(), name);
+                }
+            }
+        }
+    }
+
+    /// Follows the journal's projects as they come, until the service stops.
+    pub(crate) fn poll(self: &Arc<Self>) {
+        let projects = Arc::clone(self);
+        let period = Duration::from_millis(self.options.poll_interval_ms.max(1));
+        let tenant = TenantName::default_tenant();
+        let polling = async move {
+            loop {
+                if let Ok(found) = projects.journal.projects().await {
+                    for (name, head) in found {
+                        let project = projects.follow(TenantName::default_tenant(), name);
+                        head.into_iter()
+                            .for_each(|head| project.saw_journal_at(head));
+                    }
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(period) => {}
+                    () = projects.stop.cancelled() => return,
+                }
+            }
+        };
+        self.tasks.spawn(in_tenant(tenant, polling));
+    }
+
+    /// Ends everything that runs for the projects; what they took in is on disk when this returns.
+    pub(crate) async fn shutdown(&self) {
+        self.stop.cancel();
+        self.running.close();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// Runs a background task as a call of its own, about a tenant's data.
+async fn in_tenant<F: Future>(tenant: TenantName, future: F) -> F::Output {
+    let mut call = context::Call::root(None);
+    call.tenant = tenant;
+    context::scope(call, future).await
+}
+
+/// Names of the folders in a folder, sorted; none if it cannot be read.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let folders = entries.filter(|entry| entry.path().is_dir());
+    let mut names: Vec<String> = folders
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    names
+}

@@ -1,0 +1,58 @@
+//! Tells how a project's index is doing.
+
+use std::path::Path;
+
+use commonplace_types::ProjectName;
+
+use crate::project::Project;
+
+/// How a project's index is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProjectStatus {
+    /// The project.
+    pub project: ProjectName,
+    /// Commits that can be searched by words.
+    pub lexical_commits: u64,
+    /// Commits that have all their vectors.
+    pub dense_commits: u64,
+    /// Commits that the journal has, as far as it has told.
+    pub journal_commits: u64,
+    /// Passages held.
+    pub passages: u64,
+    /// Vectors held.
+    pub vectors: u64,
+    /// Bytes on disk.
+    pub size_bytes: u64,
+    /// Depends on the commits taken in and on nothing else.
+    pub digest: String,
+    /// `following`, `building`, or why it stands still.
+    pub state: String,
+}
+
+/// How it is doing now. Reads the sizes of its files.
+pub(crate) fn status_of(project: &Project) -> ProjectStatus {
+    let engine = project.engine();
+    let snapshot = engine.as_ref().map(|engine| engine.snapshot());
+    let progress = snapshot.as_ref().map(|s| s.progress).unwrap_or_default();
+    ProjectStatus {
+        project: project.name.clone(),
+        lexical_commits: progress.commits,
+        dense_commits: progress.dense,
+        journal_commits: project.journal_commits().max(progress.commits),
+        passages: snapshot.as_ref().map_or(0, |s| s.state.rows.len() as u64),
+        vectors: snapshot.as_ref().map_or(0, |s| s.vectors.len() as u64),
+        size_bytes: bytes_in(&project.folder),
+        digest: engine.map(|engine| engine.digest()).unwrap_or_default(),
+        state: project.standing(),
+    }
+}
+
+fn bytes_in(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let size = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(about) if about.is_dir() => bytes_in(&entry.path()),
+        Ok(about) => about.len(),
+        Err(_) => 0,
+    };
+    entries.map(size).sum()
+}
