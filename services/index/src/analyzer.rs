@@ -41,12 +41,15 @@ pub fn terms(text: &str) -> Vec<String> {
 /// How often a title's terms count: what it says matters more than the same words further down.
 pub const TITLE_WEIGHT: usize = 2;
 
-/// The terms a passage is indexed by: those of its event's title, [`TITLE_WEIGHT`] times, then its own.
+/// A title's terms as every passage of its event has them: [`TITLE_WEIGHT`] times.
+pub fn title_terms(title: &str) -> Vec<String> {
+    vec![terms(title); TITLE_WEIGHT].concat()
+}
+
+/// The terms a passage is indexed by: its event's [`title_terms`], then its own.
 pub fn passage_terms(title: &str, passage: &str) -> Vec<String> {
-    let mut passage_terms = Vec::with_capacity((title.len() * TITLE_WEIGHT + passage.len()) / 6);
-    for text in std::iter::repeat_n(title, TITLE_WEIGHT).chain([passage]) {
-        analyze(text, |term| passage_terms.push(term.to_owned()));
-    }
+    let mut passage_terms = title_terms(title);
+    analyze(passage, |term| passage_terms.push(term.to_owned()));
     passage_terms
 }
 

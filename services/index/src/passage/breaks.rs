@@ -48,6 +48,9 @@ pub fn breaks(kind: Kind, text: &str, whole: Range<usize>) -> Vec<Break> {
     breaks
 }
 
+/// A failing region ends after this many lines that neither fail nor go into detail.
+const QUIET: u32 = 4;
+
 /// What the lines before tell.
 #[derive(Default)]
 struct Before {
@@ -66,7 +69,7 @@ impl Before {
         } else {
             self.quiet.saturating_add(1)
         };
-        self.failing = failing || (self.failing && self.quiet < 4 && is_detail(line));
+        self.failing = failing || (self.failing && (self.quiet < QUIET || is_detail(line)));
     }
 }
 
@@ -110,15 +113,32 @@ fn diff(line: &str, before: &Before) -> u8 {
 }
 
 fn log(line: &str, before: &Before) -> u8 {
-    let failing = is_failure(line);
-    match (before.failing, failing) {
+    match (before.failing, is_failure(line)) {
+        _ if is_stage(line) => CHAPTER,
         (false, true) => SECTION,
-        (true, true) => ITEM,
-        (true, false) if is_detail(line) => HELD,
-        (true, false) => SECTION,
+        // What follows a failure is mostly about it: the next one starts something new only after
+        // an empty line.
+        (true, true) if before.blank => BLOCK,
+        (true, _) if before.blank => ITEM,
+        (true, _) => HELD,
         (false, false) if before.blank => BLOCK,
         (false, false) => LINE,
     }
+}
+
+/// Whether a log line begins a stage of the build: a command, a fold, a task or a ruler.
+fn is_stage(line: &str) -> bool {
+    let ruler = |mark| line.len() > 8 && line.trim_end().chars().all(|character| character == mark);
+    let openings = [
+        "$ ",
+        "travis_fold:start",
+        "##[group]",
+        "> Task ",
+        "[INFO] ---",
+        "FAILURES",
+        "Failures:",
+    ];
+    ruler('=') || ruler('-') || openings.iter().any(|opening| line.starts_with(opening))
 }
 
 /// Whether a log line says that something went wrong.

@@ -159,3 +159,35 @@ fn large_texts_take_linear_time() {
         );
     }
 }
+
+/// Citations hold these ranges: when this fails, [`SPLITTER`] needs a new number.
+#[test]
+fn passages_stay_what_they_are() {
+    let prose = "One sentence here. Another follows it!\n\n".repeat(70);
+    let log = format!(
+        "{}ERROR: no route\n  at main\n{}",
+        "step done\n".repeat(150),
+        "ok\n".repeat(400)
+    );
+    let diff = "diff --git a/x b/x\n@@ -1,2 +1,2 @@\n-a\n+b\n context line\n".repeat(60);
+    let starts = |artifact_type, text: &str| -> Vec<usize> {
+        split(artifact_type, text)
+            .iter()
+            .map(|range| range.start)
+            .collect()
+    };
+    assert_eq!(
+        (
+            SPLITTER,
+            starts("spec", &prose),
+            starts("runlog", &log),
+            starts("diff", &diff)
+        ),
+        (
+            "passages/1",
+            vec![0, 1120, 2240],
+            vec![0, 900, 1500, 2399],
+            vec![0, 880, 1760, 2640]
+        )
+    );
+}
