@@ -23,6 +23,8 @@ const LINE_BYTES: usize = 96;
 enum Form {
     /// In quotes.
     Quoted,
+    /// In quotes, after a name in quotes: `"password", "…"`. Lists of names look the same.
+    Pair,
     /// `NAME=value`, without spaces.
     Tight,
     /// `name: value` or `name = value`.
@@ -63,11 +65,10 @@ fn value_after(text: &str, start: usize, end: usize) -> Option<Span> {
         return None;
     }
     let (form, value) = read_value(text, name, name_end)?;
-    let content = &text[value.clone()];
-    if !is_secret(name, form, content, text, name_start, value.end) {
+    if !is_secret(text, name_start..name_end, form, value.clone()) {
         return None;
     }
-    let more = if form == Form::Quoted {
+    let more = if matches!(form, Form::Quoted | Form::Pair) {
         0
     } else {
         text[value.end..]
@@ -105,7 +106,12 @@ fn read_value(text: &str, name: &str, name_end: usize) -> Option<(Form, Span)> {
         let length = near
             .find(quote)
             .filter(|length| !near[..*length].contains('\n'))?;
-        return Some((Form::Quoted, cursor.at..cursor.at + length));
+        let form = if sign == Some(",") {
+            Form::Pair
+        } else {
+            Form::Quoted
+        };
+        return Some((form, cursor.at..cursor.at + length));
     }
     if literal || sign == Some(",") {
         return None;
@@ -174,30 +180,26 @@ impl<'t> Cursor<'t> {
     }
 }
 
-fn is_secret(
-    name: &str,
-    form: Form,
-    value: &str,
-    text: &str,
-    name_start: usize,
-    value_end: usize,
-) -> bool {
+/// Whether a name's value should be masked.
+fn is_secret(text: &str, name: Span, form: Form, value: Span) -> bool {
+    let (name_start, value_end) = (name.start, value.end);
+    let (name, value) = (&text[name], &text[value]);
     if shape::is_placeholder(value) || value.chars().any(char::is_whitespace) {
         return false;
     }
     let password = shape::names_a_password(name);
     match form {
         Form::Quoted if password => !is_prose(value) && !is_reference(value),
-        Form::Quoted => shape::looks_random(value) && !is_reference(value),
-        _ if looks_like_code(value) => false,
+        Form::Quoted | Form::Pair => shape::looks_random(value) && !is_reference(value),
+        // `Token<'_>` is a type.
+        _ if looks_like_code(value) || text[value_end..].starts_with('<') => false,
         Form::Tight if is_environment(name) => {
             password || has_digit_and_letter(value) || value.len() >= 20
         }
+        Form::Tight if follows_name(name, value) => shape::looks_random(value),
         Form::Tight => {
-            has_digit_and_letter(value)
-                && !follows_name(name, value)
-                && !shape::is_path_of_names(value)
-                || shape::looks_random(value)
+            let name_like = shape::is_path_of_names(value) && !(password && !value.contains('.'));
+            has_digit_and_letter(value) && !name_like || shape::looks_random(value)
         }
         Form::Flag => has_digit_and_letter(value) && value.len() >= 6,
         Form::Loose if password && stands_alone(text, name_start, value_end) => {

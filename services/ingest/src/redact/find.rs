@@ -103,7 +103,7 @@ pub(super) fn url_password(finder: &Regex, text: &str) -> Vec<Span> {
     for found in finder.captures_iter(text) {
         let password = found.name("secret").filter(|password| {
             let text = password.as_str();
-            !is_masked(text) && !stands_for_another(text)
+            !is_masked(text) && !stands_for_another(text) && !shape::is_placeholder(text)
         });
         let token = found
             .name("token")
@@ -163,7 +163,7 @@ pub(super) fn card_number(finder: &Regex, text: &str) -> Vec<Span> {
         let before = text[..found.start()].chars().next_back();
         let after = text[found.end()..].chars().next();
         let alone = !before.is_some_and(|c| ".,-+_#/=".contains(c))
-            && !after.is_some_and(|c| "-_/".contains(c));
+            && !after.is_some_and(|c| "-_/*^%".contains(c));
         if alone && is_issued(&digits) && luhn(&digits) {
             spans.push(found.range());
         }

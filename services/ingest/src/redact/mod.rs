@@ -16,7 +16,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use commonplace_types::{Draft, Invalid, RecordId, limits};
-use regex::{Regex, RegexSet};
+use regex::Regex;
 use serde::{Deserialize, Serialize};
 
 use crate::adapter::{cut_line, cut_middle, record_id};
@@ -55,8 +55,6 @@ pub type Receipts = BTreeMap<String, u64>;
 #[derive(Debug)]
 pub struct Redactor {
     rules: Vec<Rule>,
-    /// Says in one pass which rules may apply to a text.
-    prefilter: RegexSet,
     fields: bool,
 }
 
@@ -92,11 +90,8 @@ impl Redactor {
                     .map_err(|error| error.under(&format!("redaction.patterns[{place}]")))?,
             );
         }
-        let prefilter = RegexSet::new(rules.iter().map(|rule| rule.finder.as_str()))
-            .map_err(|error| Invalid::new("redaction.patterns", error.to_string()))?;
         Ok(Self {
             rules,
-            prefilter,
             fields: !disabled.contains(FIELD_RULE),
         })
     }
@@ -125,13 +120,14 @@ impl Redactor {
         current
     }
 
-    /// Applies every rule once; nothing when no rule masked anything.
+    /// Applies every rule once; nothing when no rule masked anything. Rule by rule, because each expression
+    /// alone skips ahead by its literals; as one set they were fifty times slower on source code.
     fn round(&self, text: &str, receipts: &mut Receipts) -> Option<String> {
         let mut current: Option<String> = None;
-        for number in self.prefilter.matches(text) {
-            let rule = &self.rules[number];
+        for rule in &self.rules {
             let seen = current.as_deref().unwrap_or(text);
-            let spans = rule.spans(seen);
+            let mut spans = rule.spans(seen);
+            keep_clear_of_masks(seen, &mut spans);
             if spans.is_empty() {
                 continue;
             }
@@ -203,6 +199,26 @@ impl Redactor {
             }));
         }
     }
+}
+
+/// Drops the spans that touch a mask: what was masked stays as it is.
+fn keep_clear_of_masks(text: &str, spans: &mut Vec<Span>) {
+    if spans.is_empty() || !text.contains(MASK_START) {
+        return;
+    }
+    let masks = text.match_indices(MASK_START).map(|(start, _)| {
+        let name = text[start + MASK_START.len()..].bytes().take(40);
+        let length = name
+            .take_while(|b| b.is_ascii_alphanumeric() || *b == b'_')
+            .count();
+        start..start + MASK_START.len() + length + 1
+    });
+    let masks: Vec<Span> = masks.collect();
+    // Both are in order: the first mask that ends after a span's start is the only one that may touch it.
+    spans.retain(|span| {
+        let next = masks.partition_point(|mask| mask.end <= span.start);
+        masks.get(next).is_none_or(|mask| mask.start >= span.end)
+    });
 }
 
 fn compiled(pattern: &Pattern) -> Result<Rule, Invalid> {

@@ -114,7 +114,7 @@ fn gap(bytes: &[u8]) -> usize {
         let rest = &bytes[count..];
         if rest.starts_with(b"\\n") || rest.starts_with(b"\\r") {
             count += 2;
-        } else if is_separator(rest[0]) && !rest.starts_with(b"-----") {
+        } else if is_separator(rest[0]) && !rest.starts_with(b"-----END") {
             count += 1;
         } else {
             break;

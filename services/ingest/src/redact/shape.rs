@@ -93,11 +93,18 @@ const PLACEHOLDERS: &[&str] = &[
     "username",
     "input",
     "value",
+    "pass",
+    "pw",
+    "passw0rd",
 ];
 
 /// Whether a field of that name holds a secret: `db.password`, `api_key`, `GITHUB_TOKEN`, but not
 /// `token_count` or `next_page_token`.
 pub(super) fn names_a_secret(name: &str) -> bool {
+    // The working directory of a shell.
+    if matches!(name, "PWD" | "OLDPWD") {
+        return false;
+    }
     let squeezed: String = name
         .chars()
         .filter(|c| !"_-. ".contains(*c))
@@ -146,7 +153,8 @@ pub(super) fn is_placeholder(value: &str) -> bool {
         || (value.starts_with('{') && value.ends_with('}'))
         || (value.starts_with('[') && value.ends_with(']'))
         || (value.starts_with('%') && value.ends_with('%'))
-        || lower.starts_with("your")
+        || lower.starts_with("your-")
+        || lower.starts_with("your_")
         || lower.starts_with("my-") && !lower.bytes().any(|b| b.is_ascii_digit())
         || PLACEHOLDERS.contains(&lower.as_str())
 }
@@ -161,21 +169,57 @@ pub(super) fn looks_random(value: &str) -> bool {
     let letters = value.bytes().filter(u8::is_ascii_alphabetic).count();
     let lower = value.bytes().any(|b| b.is_ascii_lowercase());
     let upper = value.bytes().any(|b| b.is_ascii_uppercase());
+    if is_wordy(value) {
+        return false;
+    }
     if digits > 0 && letters > 0 && !is_numbered_word(value) {
-        return entropy(value) >= 2.5;
+        return !is_number(value) && entropy(value) >= 2.5;
     }
     value.len() >= 24 && lower && upper && !is_path_of_names(value) && entropy(value) >= 4.0
 }
 
-/// A word, or several joined by `_`, `-`, `.` or `:`, where digits only end a part or stand alone:
-/// `token2`, `sha256`, `test-user-1`, `v1.2`.
+/// A word, or several joined by `_`, `-`, `.`, `:` or `/`, where digits come once, before or after the letters
+/// of a part: `token2`, `sha256`, `test-user-1`, `v1.2`, `WBEM_128BITS`.
 pub(super) fn is_numbered_word(value: &str) -> bool {
     let part_fits = |part: &str| {
-        let word = part.trim_end_matches(|c: char| c.is_ascii_digit());
+        let is_digit = |c: char| c.is_ascii_digit();
+        let word = part.trim_matches(is_digit);
         let digits = part.len() - word.len();
-        word.bytes().all(|b| b.is_ascii_alphabetic()) && digits <= 4 && is_one_case(word)
+        let once = word.len() == part.len() || part.starts_with(word) || part.ends_with(word);
+        word.bytes().all(|b| b.is_ascii_alphabetic()) && once && digits <= 4 && is_one_case(word)
     };
     value.len() <= 64 && value.split(['_', '-', '.', ':', '/']).all(part_fits)
+}
+
+/// Made of long runs of one kind of character, as names are (`testRSA2048PrivateKey`) and random text is not.
+/// A capital belongs to the lower-case letters after it.
+fn is_wordy(value: &str) -> bool {
+    let kind = |byte: u8| match byte {
+        b'0'..=b'9' => 0,
+        b'a'..=b'z' => 1,
+        b'A'..=b'Z' => 2,
+        _ => 3,
+    };
+    let (mut runs, mut letters, mut last) = (0, 0, 3);
+    for byte in value.bytes() {
+        let now = kind(byte);
+        if now != last && now != 3 && !(last == 2 && now == 1) {
+            runs += 1;
+        }
+        letters += usize::from(now != 3);
+        last = now;
+    }
+    2 * letters >= 7 * runs
+}
+
+/// `0xc0406618`, `1e10`, `12u64`: a number as code writes it.
+fn is_number(value: &str) -> bool {
+    let hex = value
+        .strip_prefix("0x")
+        .or_else(|| value.strip_prefix("0X"));
+    hex.is_some_and(|digits| {
+        digits.len() <= 20 && digits.bytes().all(|b| b.is_ascii_hexdigit() || b == b'_')
+    }) || value.parse::<f64>().is_ok()
 }
 
 /// `lower`, `UPPER` or `Capital`, or a camelCase name of words of three letters and more.
@@ -276,6 +320,9 @@ mod tests {
             "xxxxxxxxxxxx",
             "<your-token>",
             "TokenStreamBuilderFactoryBean",
+            "WBEM_128BITS",
+            "testRSA2048PrivateKey",
+            "0xc0406618",
             "short1",
         ] {
             assert!(!looks_random(value), "{value}");
