@@ -10,11 +10,13 @@
 
 mod breaks;
 mod kind;
+mod size;
 #[cfg(test)]
 mod tests;
 
 use breaks::{Break, breaks};
 use kind::Kind;
+use size::Size;
 use std::cmp::Reverse;
 use std::ops::Range;
 
@@ -30,16 +32,17 @@ pub const MAX_BYTES: usize = 2_000;
 /// leaves it open. A text without anything but white space is one empty passage.
 pub fn split(artifact_type: &str, text: &str) -> Vec<Range<usize>> {
     let whole = trim(text, 0..text.len());
-    let kind = Kind::of(artifact_type, text);
-    if whole.len() <= kind.single() {
+    let size = Size::of(&text[whole.clone()]);
+    if whole.len() <= size.single {
         return vec![whole];
     }
-    let breaks = breaks(kind, text, whole.clone());
-    let mut passages = Vec::with_capacity(whole.len() / kind.target() + 1);
+    let kind = Kind::of(artifact_type, text);
+    let breaks = breaks(kind, size, text, whole.clone());
+    let mut passages = Vec::with_capacity(whole.len() / size.target + 1);
     let mut rest = whole;
     let mut first = 0;
     while !rest.is_empty() {
-        let end = passage_end(kind, &breaks, &mut first, &rest);
+        let end = passage_end(size, &breaks, &mut first, &rest);
         let passage = trim(text, rest.start..end);
         if !passage.is_empty() {
             passages.push(passage);
@@ -51,8 +54,8 @@ pub fn split(artifact_type: &str, text: &str) -> Vec<Range<usize>> {
 
 /// Where the passage at the start of `rest` ends: at the strongest break that leaves neither it nor
 /// what follows too short, nor it too long; of equal ones at the nearest to the target.
-fn passage_end(kind: Kind, breaks: &[Break], first: &mut usize, rest: &Range<usize>) -> usize {
-    if rest.len() <= kind.single() {
+fn passage_end(size: Size, breaks: &[Break], first: &mut usize, rest: &Range<usize>) -> usize {
+    if rest.len() <= size.single {
         return rest.end;
     }
     while breaks
@@ -61,9 +64,8 @@ fn passage_end(kind: Kind, breaks: &[Break], first: &mut usize, rest: &Range<usi
     {
         *first += 1;
     }
-    let target = rest.start + kind.target();
-    let good =
-        rest.start + kind.least()..=(rest.start + kind.single()).min(rest.end - kind.least());
+    let target = rest.start + size.target;
+    let good = rest.start + size.least..=(rest.start + size.single).min(rest.end - size.least);
     let within = || {
         breaks[*first..]
             .iter()

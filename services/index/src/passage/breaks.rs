@@ -2,6 +2,7 @@
 
 use super::MAX_BYTES;
 use super::kind::Kind;
+use super::size::Size;
 use std::ops::Range;
 
 /// A place to cut: before the byte `at`.
@@ -29,7 +30,7 @@ const SECTION: u8 = 5;
 const CHAPTER: u8 = 6;
 
 /// The breaks of `text` within `whole`, in order; no two are further apart than [`MAX_BYTES`].
-pub fn breaks(kind: Kind, text: &str, whole: Range<usize>) -> Vec<Break> {
+pub fn breaks(kind: Kind, size: Size, text: &str, whole: Range<usize>) -> Vec<Break> {
     let mut breaks = Vec::new();
     let mut before = Before::default();
     let mut at = whole.start;
@@ -41,7 +42,10 @@ pub fn breaks(kind: Kind, text: &str, whole: Range<usize>) -> Vec<Break> {
             Kind::Log => log(line, &before),
         };
         breaks.push(Break { at, strength });
-        inside(kind, line, at, &mut breaks);
+        let long = line.len() > size.target;
+        if long || kind == Kind::Prose {
+            inside(line, long, at, &mut breaks);
+        }
         before.note(line);
         at += line.len();
     }
@@ -166,11 +170,7 @@ fn is_detail(line: &str) -> bool {
 }
 
 /// Breaks inside a line: after sentences in prose, and in any line too long to be kept whole.
-fn inside(kind: Kind, line: &str, at: usize, breaks: &mut Vec<Break>) {
-    let long = line.len() > kind.target();
-    if kind != Kind::Prose && !long {
-        return;
-    }
+fn inside(line: &str, long: bool, at: usize, breaks: &mut Vec<Break>) {
     let mut last = at;
     let mut previous = ('\n', '\n');
     for (offset, character) in line.char_indices() {

@@ -43,24 +43,6 @@ impl Kind {
             Self::Prose
         }
     }
-
-    /// The length to aim at; dense text has more word pieces to the byte.
-    pub fn target(self) -> usize {
-        match self {
-            Self::Prose => 1_100,
-            Self::Code | Self::Diff | Self::Log => 900,
-        }
-    }
-
-    /// A text or rest up to this length is not cut, and no passage is longer where it can be helped.
-    pub fn single(self) -> usize {
-        self.target() * 4 / 3
-    }
-
-    /// Passages are at least this long where it can be helped.
-    pub fn least(self) -> usize {
-        self.target() / 3
-    }
 }
 
 fn looks_like_code(line: &str) -> bool {
