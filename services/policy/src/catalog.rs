@@ -283,7 +283,7 @@ impl Inner {
     fn entry(&self, tenant: &TenantName, id: &PolicyId) -> Option<Entry> {
         let key = (tenant.clone(), id.clone());
         let own = self.own().get(&key).cloned();
-        own.or_else(|| self.shipped.get(id).map(|version| Entry::shipped(version)))
+        own.or_else(|| self.shipped.get(id).map(Entry::shipped))
     }
 
     /// Every policy of a tenant, shipped ones included, by id.

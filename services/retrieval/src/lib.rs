@@ -1,1 +1,86 @@
-//! commonplace-retrieval
+//! Context packs: what an agent needs to know, within a token budget, with the proof of where it comes from.
+//!
+//! A retrieval is a row of pure steps: [`plan`] says what to ask the index; [`fusion`] and [`ranking`] score
+//! what it found and put it in one order; [`packing`] fills the budget; [`pack`] writes the bytes. The same
+//! commit, policy version, request, embedder and clock give the same bytes on any machine, after any number
+//! of later writes: [`verify`] makes them anew and says where they differ.
+//!
+//! What always holds:
+//! - A pack's id is the hash of its bytes, and its bytes hold everything needed to make them again.
+//! - Every candidate is in the pack or has exactly one reason why it is not.
+//! - Scores are whole millionths; ties go by event, then passage. No clock, chance, hash order or order of
+//!   arrival reaches the bytes.
+//! - Items take at most the budget.
+//! - A pack is served from memory until it is on disk; `durable` waits for the disk.
+//!
+//! Left out: finding candidates and counting tokens (the index does), the rules (the policy service keeps
+//! them), reranking by a model, expiry of packs, and who may see what.
+
+pub mod candidate;
+mod config;
+mod convert;
+pub mod engine;
+mod error;
+pub mod fusion;
+pub mod json;
+pub mod knapsack;
+pub mod pack;
+pub mod packing;
+pub mod plan;
+pub mod ranking;
+pub mod recipe;
+mod reuse;
+pub mod rules;
+pub mod service;
+mod store;
+#[doc(hidden)]
+pub mod testing;
+mod upstream;
+pub mod verify;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use commonplace_proto::retrieval::retrieval_service_server::RetrievalServiceServer;
+use commonplace_rpc::Channel;
+use commonplace_rpc::server::MESSAGE_BYTES;
+use commonplace_types::Clock;
+
+pub use config::Options;
+pub use error::RetrievalError;
+
+/// A running retrieval service.
+#[derive(Clone)]
+pub struct Retrieval {
+    service: service::Service,
+}
+
+/// Opens `packs.db` in the folder and starts to write behind. `index` and `policy` lead to these services.
+pub async fn start(
+    options: Options,
+    data_dir: &Path,
+    index: Channel,
+    policy: Channel,
+    clock: Arc<dyn Clock>,
+) -> Result<Retrieval, RetrievalError> {
+    let store = store::Store::open(data_dir, &options).await?;
+    let upstream = upstream::Upstream::new(index, policy);
+    let engine = Arc::new(engine::Engine::new(options, clock, upstream, store));
+    Ok(Retrieval {
+        service: service::Service { engine },
+    })
+}
+
+impl Retrieval {
+    /// The generated server.
+    pub fn service(&self) -> RetrievalServiceServer<service::Service> {
+        RetrievalServiceServer::new(self.service.clone())
+            .max_decoding_message_size(MESSAGE_BYTES)
+            .max_encoding_message_size(MESSAGE_BYTES)
+    }
+
+    /// Writes every pack that waits, then closes the database.
+    pub async fn shutdown(self) -> Result<(), RetrievalError> {
+        self.service.engine.shutdown().await
+    }
+}

@@ -1,0 +1,26 @@
+use serde::{Deserialize, Serialize};
+
+/// Settings of the retrieval service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// Packs kept in memory for repeated requests; 1 to 1,000,000.
+    pub cached_packs: usize,
+    /// Packs waiting to be written to disk; when as many wait, requests wait too. 1 to 100,000.
+    pub write_queue: usize,
+    /// How long a pack may wait for others to be written with, in milliseconds; 0 to 1,000.
+    pub write_delay_ms: u64,
+    /// How many candidates that are superseded or fail a filter a pack lists; 0 to 100.
+    pub listed_ineligible: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            cached_packs: 256,
+            write_queue: 256,
+            write_delay_ms: 20,
+            listed_ineligible: 20,
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Questions to the index and its answers.
+
+use commonplace_proto::index as proto;
+use commonplace_rpc::convert::{filter_to_proto, reference_to_proto, timestamp_from_proto};
+use commonplace_types::{Invalid, ProjectName};
+
+use crate::candidate::{
+    Candidate, Dense, Eligibility, Found, ONE, Passage, PassageKey, Statistics,
+};
+use crate::plan::{DenseWish, Plan};
+
+/// Writes a plan.
+pub(crate) fn index_search(plan: &Plan) -> proto::SearchRequest {
+    let (dense_through, without_dense, wait_for_dense) = match &plan.dense {
+        DenseWish::Newest { wait } => (None, false, *wait),
+        // The vectors that were compared then must be there again now.
+        DenseWish::Recorded(Dense::On { through, .. }) => (Some(*through), false, true),
+        DenseWish::Recorded(Dense::Off { .. }) => (None, true, false),
+    };
+    proto::SearchRequest {
+        project: plan.project.to_string(),
+        as_of: Some(reference_to_proto(&plan.as_of)),
+        query: plan.query.clone(),
+        lexical_limit: plan.lexical_limit,
+        dense_limit: plan.dense_limit,
+        filter: Some(filter_to_proto(&plan.filter)),
+        always_include: Some(proto::AlwaysInclude {
+            pinned: plan.always_pinned,
+            record_ids: plan.always_records.clone(),
+            tags: plan.always_tags.clone(),
+        }),
+        ineligible_limit: plan.ineligible_limit,
+        dense_through,
+        without_dense,
+        wait_for_dense,
+    }
+}
+
+/// Reads the answer to a plan.
+pub(crate) fn found(answer: proto::SearchResponse, plan: &Plan) -> Result<Found, Invalid> {
+    let statistics = answer.statistics.unwrap_or_default();
+    let candidates = answer
+        .candidates
+        .into_iter()
+        .map(candidate)
+        .collect::<Result<_, _>>()?;
+    Ok(Found {
+        commit: answer
+            .commit
+            .parse()
+            .map_err(|error: Invalid| error.under("commit"))?,
+        commit_number: answer.commit_number,
+        statistics: Statistics {
+            passages: statistics.passages,
+            total_length: statistics.total_length,
+            terms: statistics
+                .terms
+                .into_iter()
+                .map(|term| (term.term, term.document_frequency))
+                .collect(),
+            analyzer: statistics.analyzer,
+        },
+        dense: dense(answer.dense.unwrap_or_default(), plan),
+        candidates,
+    })
+}
+
+fn dense(state: proto::DenseState, plan: &Plan) -> Dense {
+    if let DenseWish::Recorded(off @ Dense::Off { .. }) = &plan.dense {
+        return off.clone();
+    }
+    if plan.dense_weightless {
+        return Dense::Off {
+            reason: "the policy gives it no weight".into(),
+        };
+    }
+    if state.available {
+        return Dense::On {
+            embedder: state.fingerprint,
+            through: state.through,
+        };
+    }
+    Dense::Off {
+        reason: state.reason,
+    }
+}
+
+fn candidate(raw: proto::Candidate) -> Result<Candidate, Invalid> {
+    let time = raw.event_time.unwrap_or_default();
+    let mut content = [0; 16];
+    hex::decode_to_slice(&raw.content, &mut content)
+        .map_err(|_| Invalid::new("candidates.content", "expected 32 hex digits"))?;
+    Ok(Candidate {
+        key: key(raw.key)?,
+        record: raw.record_id,
+        artifact_type: raw.artifact_type,
+        event_time: timestamp_from_proto(&time, "candidates.event_time")?,
+        importance: (raw.importance.clamp(0.0, 1.0) * f64::from(ONE)).round() as u32,
+        pinned: raw.pinned,
+        tags: raw.tags,
+        lexical_score: raw.lexical_score,
+        lexical_rank: raw.lexical_rank,
+        dense_score: raw.dense_score,
+        dense_rank: raw.dense_rank,
+        tokens: raw.tokens,
+        content,
+        eligibility: match proto::Eligibility::try_from(raw.eligibility) {
+            Ok(proto::Eligibility::Superseded) => Eligibility::Superseded,
+            Ok(proto::Eligibility::Filtered) => Eligibility::Filtered,
+            _ => Eligibility::Eligible,
+        },
+        always: raw.always,
+    })
+}
+
+fn key(raw: Option<proto::PassageKey>) -> Result<PassageKey, Invalid> {
+    let raw = raw.ok_or_else(|| Invalid::new("key", "expected a passage, found none"))?;
+    let event = raw
+        .event_id
+        .parse()
+        .map_err(|error: Invalid| error.under("key"))?;
+    Ok(PassageKey {
+        event,
+        passage: raw.passage,
+    })
+}
+
+/// Writes which passages are wanted.
+pub(crate) fn passage_request(
+    project: &ProjectName,
+    keys: &[PassageKey],
+) -> proto::GetPassagesRequest {
+    let key = |key: &PassageKey| proto::PassageKey {
+        event_id: key.event.to_string(),
+        passage: key.passage,
+    };
+    proto::GetPassagesRequest {
+        project: project.to_string(),
+        keys: keys.iter().map(key).collect(),
+    }
+}
+
+/// Reads passages. Error: not those that were asked for.
+pub(crate) fn passages(
+    answer: proto::GetPassagesResponse,
+    keys: &[PassageKey],
+) -> Result<Vec<Passage>, Invalid> {
+    let passages = answer
+        .passages
+        .into_iter()
+        .map(passage)
+        .collect::<Result<Vec<_>, _>>()?;
+    if passages.iter().map(|passage| &passage.key).eq(keys) {
+        return Ok(passages);
+    }
+    Err(Invalid::new(
+        "passages",
+        "expected those asked for, in their order",
+    ))
+}
+
+fn passage(raw: proto::Passage) -> Result<Passage, Invalid> {
+    let time = raw.event_time.unwrap_or_default();
+    Ok(Passage {
+        key: key(raw.key)?,
+        record: raw.record_id,
+        artifact_type: raw.artifact_type,
+        title: raw.title,
+        text: raw.text,
+        start: raw.start,
+        end: raw.end,
+        event_time: timestamp_from_proto(&time, "passages.event_time")?,
+        source: raw.source,
+        author: raw.author,
+        checksum: raw.checksum,
+        tokens: raw.tokens,
+    })
+}

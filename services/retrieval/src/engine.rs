@@ -1,0 +1,624 @@
+//! From a request to its pack: plan, candidates, rank, fill, write; and back, to check a pack.
+
+use std::sync::Arc;
+
+use commonplace_rpc::convert::Filter;
+use commonplace_rpc::{Code, context};
+use commonplace_types::{
+    Clock, CommitHash, Invalid, ProjectName, Reference, TenantName, Timestamp,
+};
+
+use crate::candidate::{Dense, Eligibility, Found, Passage, PassageKey, Statistics};
+use crate::config::Options;
+use crate::error::RetrievalError;
+use crate::pack::{self, Draft, Pack};
+use crate::packing;
+use crate::plan::{DenseWish, MOST_CANDIDATES, Plan, Wish};
+use crate::ranking::{self, Ranked, Scores};
+use crate::recipe::{self, Recipe};
+use crate::reuse::{RequestKey, Reuse};
+use crate::rules::{FusionMethod, Policy};
+use crate::store::{Kept, Store};
+use crate::upstream::{Choice, Upstream};
+use crate::verify::{self, Difference, Verdict};
+
+/// Results of a search that names no number.
+const SEARCH_LIMIT: u32 = 10;
+
+/// Which policy a caller names; empty for the one of the task.
+#[derive(Debug, Clone, Default)]
+pub struct PolicyWish {
+    /// Its id, or empty.
+    pub id: String,
+    /// 0 is the active one.
+    pub version: u64,
+}
+
+/// A request for a pack, as it came.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Whose memory.
+    pub project: ProjectName,
+    /// As of when.
+    pub as_of: Reference,
+    /// The kind of work; picks the policy when none is named.
+    pub task: String,
+    /// The question.
+    pub query: String,
+    /// 0 for the policy's.
+    pub budget_tokens: u32,
+    /// Which policy.
+    pub policy: PolicyWish,
+    /// In place of the policy's.
+    pub fusion: Option<FusionMethod>,
+    /// Narrows the policy's.
+    pub filter: Filter,
+    /// Ages are counted from here; absent: now, to the minute.
+    pub clock: Option<Timestamp>,
+    /// First wait for the newest vectors.
+    pub wait_for_dense: bool,
+}
+
+/// A request for a ranking, as it came.
+#[derive(Debug, Clone)]
+pub struct SearchRequest {
+    /// Whose memory.
+    pub project: ProjectName,
+    /// As of when.
+    pub as_of: Reference,
+    /// The question.
+    pub query: String,
+    /// Which policy; `general` when none is named.
+    pub policy: PolicyWish,
+    /// In place of the policy's.
+    pub fusion: Option<FusionMethod>,
+    /// Narrows the policy's.
+    pub filter: Filter,
+    /// 1 to 1,000; 0 for 10.
+    pub limit: u32,
+    /// As for a pack.
+    pub clock: Option<Timestamp>,
+    /// As for a pack.
+    pub wait_for_dense: bool,
+    /// Leave texts and citations out.
+    pub keys_only: bool,
+}
+
+/// Passages in their order.
+#[derive(Debug, Clone)]
+pub struct Ranking {
+    /// The commit searched.
+    pub commit: CommitHash,
+    /// Its number.
+    pub commit_number: u64,
+    /// Hash of the policy's rules.
+    pub policy_hash: String,
+    /// What counts tokens.
+    pub tokenizer: String,
+    /// What lexical scores were computed from.
+    pub statistics: Statistics,
+    /// Whether meanings were compared.
+    pub dense: Dense,
+    /// Ages were counted from here.
+    pub clock: Timestamp,
+    /// Best first.
+    pub items: Vec<(Passage, Scores)>,
+}
+
+/// A pack and whether it was there already.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The pack.
+    pub kept: Arc<Kept>,
+    /// It answered the same request at the same commit before.
+    pub reused: bool,
+}
+
+/// Makes, keeps and checks packs.
+pub struct Engine {
+    options: Options,
+    clock: Arc<dyn Clock>,
+    upstream: Upstream,
+    store: Store,
+    reuse: Reuse,
+}
+
+impl Engine {
+    /// Asks `upstream`, keeps in `store`.
+    pub fn new(options: Options, clock: Arc<dyn Clock>, upstream: Upstream, store: Store) -> Self {
+        let reuse = Reuse::new(options.cached_packs);
+        Self {
+            options,
+            clock,
+            upstream,
+            store,
+            reuse,
+        }
+    }
+
+    /// Makes a pack and keeps it; `durable` answers only when it is on disk.
+    pub async fn retrieve(
+        &self,
+        request: Request,
+        durable: bool,
+    ) -> Result<Answer, RetrievalError> {
+        let tenant = context::tenant();
+        let (recipe, policy) = self.recipe(&request).await?;
+        let key = RequestKey::new(&tenant, &recipe, &policy);
+        let repeated = self.repeated(&key, &request, &policy).await?;
+        let reused = repeated.is_some();
+        let kept = match repeated {
+            Some(kept) => kept,
+            None => {
+                let dense = DenseWish::Newest {
+                    wait: request.wait_for_dense,
+                };
+                let pack = self.make(recipe, &policy, &request.as_of, dense).await?;
+                Arc::new(Kept::new(pack))
+            }
+        };
+        let known = self.keep(tenant, &kept, durable).await?;
+        self.reuse.remember(key, &kept);
+        Ok(Answer {
+            kept,
+            reused: reused || known,
+        })
+    }
+
+    /// Makes a pack and keeps nothing.
+    pub async fn preview(&self, request: Request) -> Result<Kept, RetrievalError> {
+        let (recipe, policy) = self.recipe(&request).await?;
+        let dense = DenseWish::Newest {
+            wait: request.wait_for_dense,
+        };
+        Ok(Kept::new(
+            self.make(recipe, &policy, &request.as_of, dense).await?,
+        ))
+    }
+
+    /// A kept pack.
+    pub async fn get(&self, id: &str) -> Result<Arc<Kept>, RetrievalError> {
+        if !pack::is_id(id) {
+            let problem = format!(
+                "expected `blake3:` and 64 hex digits, found `{}`",
+                id.escape_debug()
+            );
+            return Err(Invalid::new("id", problem).into());
+        }
+        self.store.get(&context::tenant(), id).await
+    }
+
+    /// Ranks passages: at most `limit`, and of an event at most as many as the policy packs.
+    pub async fn search(&self, request: SearchRequest) -> Result<Ranking, RetrievalError> {
+        recipe::check_query(&request.query)?;
+        let limit = search_limit(request.limit)?;
+        let policy = self.upstream.policy(choice(&request.policy, "")).await?;
+        let clock = self.moment(request.clock);
+        let wish = Wish {
+            project: &request.project,
+            as_of: &request.as_of,
+            query: &request.query,
+            filter: &request.filter,
+            clock,
+            // Twice as many, since several may be of one event.
+            at_least: limit.saturating_mul(2).min(MOST_CANDIDATES),
+            ineligible_limit: 0,
+        };
+        let dense = DenseWish::Newest {
+            wait: request.wait_for_dense,
+        };
+        let plan = Plan::new(&wish, &policy.rules, dense)?;
+        let mut found = self.upstream.search(&plan).await?;
+        let candidates = std::mem::take(&mut found.candidates);
+        let ranked = ranking::rank(
+            candidates,
+            &policy.rules,
+            request.fusion,
+            &found.dense,
+            clock,
+        );
+        let best = best(
+            ranked,
+            limit,
+            policy.rules.max_per_event,
+            &plan.post_filter_tags,
+        );
+        let tokenizer = self.upstream.tokenizer(&request.project).await?;
+        Ok(Ranking {
+            commit: found.commit,
+            commit_number: found.commit_number,
+            policy_hash: policy.hash,
+            tokenizer: tokenizer.to_string(),
+            statistics: found.statistics,
+            dense: found.dense,
+            clock,
+            items: self.texts(&request, best).await?,
+        })
+    }
+
+    /// Checks a pack: makes it anew from what it says it was made from, and compares. `id`: the one it is
+    /// claimed to have, or empty; `content`: its bytes, or empty for the kept pack of that id.
+    ///
+    /// What is wrong with the pack is a difference, not an error.
+    pub async fn verify(&self, id: &str, content: Vec<u8>) -> Result<Verdict, RetrievalError> {
+        let content = match (id, content.is_empty()) {
+            ("", true) => {
+                return Err(Invalid::new("id", "expected an id or a pack, found neither").into());
+            }
+            (id, true) => self.get(id).await?.content.clone(),
+            (_, false) => content,
+        };
+        let mut differences = Vec::new();
+        let found_id = pack::id(&content);
+        if !id.is_empty() && id != found_id {
+            differences.push(Difference::new(
+                "id",
+                id,
+                format!("{found_id}, the hash of its bytes"),
+            ));
+        }
+        let mut verdict = Verdict {
+            id: String::new(),
+            differences,
+            commit: String::new(),
+            commits_since: 0,
+        };
+        match pack::read(&content) {
+            Ok(given) => self.check(&given, &content, &mut verdict).await?,
+            Err(error) => {
+                let expected = format!("the bytes of a pack: {error}");
+                let shown = String::from_utf8_lossy(&content[..content.len().min(64)]).into_owned();
+                verdict
+                    .differences
+                    .push(Difference::new("bytes", shown, expected));
+            }
+        }
+        Ok(verdict)
+    }
+
+    async fn check(
+        &self,
+        given: &Pack,
+        content: &[u8],
+        verdict: &mut Verdict,
+    ) -> Result<(), RetrievalError> {
+        verdict.commit = given.commit.to_string();
+        let anew = match self.remake(given).await {
+            Ok(anew) => anew,
+            Err(Unmade::Differs(difference)) => {
+                verdict.differences.push(difference);
+                return Ok(());
+            }
+            Err(Unmade::Failed(error)) => return Err(error),
+        };
+        verdict.id = anew.id;
+        verdict
+            .differences
+            .extend(verify::compare(content, &anew.content));
+        verdict.differences.truncate(verify::LISTED);
+        let progress = self.upstream.progress(&given.recipe.project).await?;
+        verdict.commits_since = progress.newest_commit.saturating_sub(given.commit_number);
+        Ok(())
+    }
+
+    /// Makes a pack anew at its commit, by its version of its policy, with the vectors it saw.
+    async fn remake(&self, given: &Pack) -> Result<Kept, Unmade> {
+        let recipe = &given.recipe;
+        recipe::check_query(&recipe.query)
+            .map_err(|invalid| Unmade::field("request.query", &recipe.query, invalid))?;
+        recipe::check_task(&recipe.task)
+            .map_err(|invalid| Unmade::field("request.task", &recipe.task, invalid))?;
+        if recipe.budget_tokens == 0 || recipe.budget_tokens > recipe::BUDGET_TOKENS {
+            let given = recipe.budget_tokens.to_string();
+            return Err(Unmade::differs("budget.tokens", &given, "1 to 1000000"));
+        }
+        let policy = self.policy_of(given).await?;
+        let as_of = Reference::Commit(given.commit);
+        let dense = DenseWish::Recorded(given.dense.clone());
+        let draft = self.draft(recipe.clone(), &policy, &as_of, dense).await;
+        let draft = draft.map_err(|error| Unmade::making(given, error))?;
+        if let Some(difference) = other_embedder(&given.dense, &draft.pack.dense) {
+            return Err(Unmade::Differs(difference));
+        }
+        let pack = self
+            .finish(draft)
+            .await
+            .map_err(|error| Unmade::making(given, error))?;
+        Ok(Kept::new(pack))
+    }
+
+    async fn policy_of(&self, given: &Pack) -> Result<Policy, Unmade> {
+        let shown = format!("{} version {}", given.policy, given.policy_version);
+        if given.policy.is_empty() || given.policy_version == 0 {
+            return Err(Unmade::differs(
+                "policy",
+                &shown,
+                "a policy and its version from 1",
+            ));
+        }
+        let choice = Choice::Named(&given.policy, given.policy_version);
+        let policy = match self.upstream.policy(choice).await {
+            Ok(policy) => policy,
+            Err(RetrievalError::Upstream(failure))
+                if matches!(failure.code, Code::NotFound | Code::InvalidArgument) =>
+            {
+                return Err(Unmade::differs("policy", &shown, &failure.message));
+            }
+            Err(error) => return Err(Unmade::Failed(error)),
+        };
+        if policy.hash != given.policy_hash {
+            return Err(Unmade::differs(
+                "policy.hash",
+                &given.policy_hash,
+                &policy.hash,
+            ));
+        }
+        Ok(policy)
+    }
+
+    /// Checks a request and fills in policy, budget and clock.
+    async fn recipe(&self, request: &Request) -> Result<(Recipe, Policy), RetrievalError> {
+        recipe::check_query(&request.query)?;
+        recipe::check_task(&request.task)?;
+        recipe::budget(request.budget_tokens, 0)?;
+        let policy = self
+            .upstream
+            .policy(choice(&request.policy, &request.task))
+            .await?;
+        let recipe = Recipe {
+            project: request.project.clone(),
+            task: request.task.clone(),
+            query: request.query.clone(),
+            budget_tokens: recipe::budget(request.budget_tokens, policy.rules.budget_tokens)?,
+            fusion: request.fusion,
+            filter: request.filter.clone(),
+            clock: self.moment(request.clock),
+        };
+        Ok((recipe, policy))
+    }
+
+    fn moment(&self, asked: Option<Timestamp>) -> Timestamp {
+        asked.unwrap_or_else(|| self.clock.now().floor_to_minute())
+    }
+
+    /// The pack that answered this request before, if making it again would give the same one.
+    async fn repeated(
+        &self,
+        key: &RequestKey,
+        request: &Request,
+        policy: &Policy,
+    ) -> Result<Option<Arc<Kept>>, RetrievalError> {
+        let Some(kept) = self.reuse.last(key) else {
+            return Ok(None);
+        };
+        let pack = &kept.pack;
+        let weightless = policy.rules.weights.dense == 0;
+        let complete =
+            matches!(&pack.dense, Dense::On { through, .. } if *through >= pack.commit_number);
+        if request.as_of == Reference::Commit(pack.commit) && (complete || weightless) {
+            return Ok(Some(kept));
+        }
+        let probe = Plan::probe(&request.project, &request.as_of, request.wait_for_dense);
+        let now = self.upstream.search(&probe).await?;
+        let same = now.commit == pack.commit && (weightless || now.dense == pack.dense);
+        Ok(same.then_some(kept))
+    }
+
+    async fn keep(
+        &self,
+        tenant: TenantName,
+        kept: &Arc<Kept>,
+        durable: bool,
+    ) -> Result<bool, RetrievalError> {
+        self.store
+            .put(tenant, kept.clone(), self.clock.now(), durable)
+            .await
+    }
+
+    async fn make(
+        &self,
+        recipe: Recipe,
+        policy: &Policy,
+        as_of: &Reference,
+        dense: DenseWish,
+    ) -> Result<Pack, RetrievalError> {
+        let draft = self.draft(recipe, policy, as_of, dense).await?;
+        self.finish(draft).await
+    }
+
+    /// Plan, candidates, rank, fill: all but the texts.
+    async fn draft(
+        &self,
+        recipe: Recipe,
+        policy: &Policy,
+        as_of: &Reference,
+        dense: DenseWish,
+    ) -> Result<Draft, RetrievalError> {
+        let wish = Wish {
+            project: &recipe.project,
+            as_of,
+            query: &recipe.query,
+            filter: &recipe.filter,
+            clock: recipe.clock,
+            at_least: 0,
+            ineligible_limit: self.options.listed_ineligible,
+        };
+        let plan = Plan::new(&wish, &policy.rules, dense)?;
+        let found = self.upstream.search(&plan).await?;
+        let tokenizer = self.upstream.tokenizer(&recipe.project).await?;
+        fill(recipe, policy, found, &plan.post_filter_tags, &tokenizer)
+    }
+
+    async fn finish(&self, draft: Draft) -> Result<Pack, RetrievalError> {
+        let passages = self
+            .upstream
+            .passages(&draft.pack.recipe.project, &draft.keys())
+            .await?;
+        Ok(draft.finish(passages))
+    }
+
+    async fn texts(
+        &self,
+        request: &SearchRequest,
+        best: Vec<Ranked>,
+    ) -> Result<Vec<(Passage, Scores)>, RetrievalError> {
+        if request.keys_only {
+            return Ok(best.into_iter().map(without_text).collect());
+        }
+        let keys: Vec<PassageKey> = best.iter().map(|ranked| ranked.candidate.key).collect();
+        let passages = self.upstream.passages(&request.project, &keys).await?;
+        Ok(passages
+            .into_iter()
+            .zip(best.into_iter().map(|ranked| ranked.scores))
+            .collect())
+    }
+
+    /// Writes what waits and closes the store.
+    pub async fn shutdown(&self) -> Result<(), RetrievalError> {
+        Ok(self.store.shutdown().await?)
+    }
+}
+
+/// Ranks what was found and fills the budget: the part of making a pack that asks nobody.
+pub fn fill(
+    recipe: Recipe,
+    policy: &Policy,
+    mut found: Found,
+    post_filter_tags: &[String],
+    tokenizer: &str,
+) -> Result<Draft, RetrievalError> {
+    let candidates = std::mem::take(&mut found.candidates);
+    let rules = &policy.rules;
+    let ranked = ranking::rank(candidates, rules, recipe.fusion, &found.dense, recipe.clock);
+    let budget = recipe.budget_tokens;
+    let packed = packing::pack(&ranked, rules, post_filter_tags, budget);
+    if let (0, Some(smallest)) = (packed.included(), packed.smallest_left_out) {
+        return Err(RetrievalError::BudgetTooSmall { budget, smallest });
+    }
+    Ok(Draft::new(recipe, policy, found, ranked, packed, tokenizer))
+}
+
+fn choice<'a>(wish: &'a PolicyWish, task: &'a str) -> Choice<'a> {
+    if wish.id.is_empty() && wish.version == 0 {
+        return Choice::ForTask(task);
+    }
+    Choice::Named(&wish.id, wish.version)
+}
+
+fn search_limit(asked: u32) -> Result<u32, Invalid> {
+    match asked {
+        0 => Ok(SEARCH_LIMIT),
+        1..=MOST_CANDIDATES => Ok(asked),
+        _ => {
+            let problem =
+                format!("expected 1 to {MOST_CANDIDATES}, or 0 for {SEARCH_LIMIT}, found {asked}");
+            Err(Invalid::new("limit", problem))
+        }
+    }
+}
+
+/// The first `limit` that may be shown, of an event at most `per_event`.
+fn best(ranked: Vec<Ranked>, limit: u32, per_event: u32, tags: &[String]) -> Vec<Ranked> {
+    let mut seen = std::collections::BTreeMap::new();
+    let may = |ranked: &Ranked| {
+        let candidate = &ranked.candidate;
+        let tagged = tags.is_empty() || candidate.tags.iter().any(|tag| tags.contains(tag));
+        candidate.eligibility == Eligibility::Eligible && (tagged || candidate.always)
+    };
+    ranked
+        .into_iter()
+        .filter(may)
+        .filter(|ranked| {
+            let count: &mut u32 = seen.entry(ranked.candidate.key.event).or_default();
+            *count += 1;
+            *count <= per_event
+        })
+        .take(limit as usize)
+        .collect()
+}
+
+fn without_text(ranked: Ranked) -> (Passage, Scores) {
+    let candidate = ranked.candidate;
+    let passage = Passage {
+        key: candidate.key,
+        record: candidate.record,
+        artifact_type: candidate.artifact_type,
+        title: String::new(),
+        text: String::new(),
+        start: 0,
+        end: 0,
+        event_time: candidate.event_time,
+        source: String::new(),
+        author: String::new(),
+        checksum: String::new(),
+        tokens: candidate.tokens,
+    };
+    (passage, ranked.scores)
+}
+
+/// Why a pack could not be made anew.
+enum Unmade {
+    /// The reason lies in the pack, or in what it was made from.
+    Differs(Difference),
+    /// The check itself failed.
+    Failed(RetrievalError),
+}
+
+impl Unmade {
+    fn differs(path: &str, given: &str, expected: &str) -> Self {
+        Self::Differs(Difference::new(path, given, expected))
+    }
+
+    fn field(path: &str, given: &str, invalid: Invalid) -> Self {
+        Self::differs(path, given, &invalid.problem)
+    }
+
+    /// Sorts an error of making `given` anew: what is not there, or cannot be, is a difference.
+    fn making(given: &Pack, error: RetrievalError) -> Self {
+        match error {
+            RetrievalError::Upstream(failure)
+                if matches!(failure.code, Code::NotFound | Code::InvalidArgument) =>
+            {
+                let path = match failure.reason.as_str() {
+                    "PROJECT_NOT_FOUND" => "project",
+                    "PASSAGE_NOT_FOUND" => "items",
+                    _ if failure.code == Code::NotFound => "commit.hash",
+                    _ => "request",
+                };
+                let shown = match path {
+                    "project" => given.recipe.project.to_string(),
+                    "commit.hash" => given.commit.to_string(),
+                    _ => "as recorded".to_owned(),
+                };
+                Self::differs(path, &shown, &failure.message)
+            }
+            RetrievalError::BudgetTooSmall { smallest, .. } => {
+                let shown = given.recipe.budget_tokens.to_string();
+                Self::differs("budget.tokens", &shown, &format!("at least {smallest}"))
+            }
+            RetrievalError::Invalid(invalid) => Self::differs(
+                &format!("request.{}", invalid.field),
+                "as recorded",
+                &invalid.problem,
+            ),
+            other => Self::Failed(other),
+        }
+    }
+}
+
+fn other_embedder(given: &Dense, anew: &Dense) -> Option<Difference> {
+    match (given, anew) {
+        (
+            Dense::On { embedder, .. },
+            Dense::On {
+                embedder: present, ..
+            },
+        ) if embedder != present => Some(Difference::new("dense.embedder", embedder, present)),
+        (Dense::On { embedder, .. }, Dense::Off { reason }) => Some(Difference::new(
+            "dense.embedder",
+            embedder,
+            format!("none: {reason}"),
+        )),
+        _ => None,
+    }
+}

@@ -1,0 +1,85 @@
+//! The generated server trait: convert, call, convert.
+
+use std::sync::Arc;
+
+use commonplace_proto::retrieval as proto;
+use commonplace_proto::retrieval::retrieval_service_server::RetrievalService;
+use commonplace_rpc::status;
+use commonplace_types::Invalid;
+use tonic::{Request, Response, Status};
+
+use crate::convert;
+use crate::engine::Engine;
+
+/// Answers the calls of `RetrievalService`.
+#[derive(Clone)]
+pub struct Service {
+    pub(crate) engine: Arc<Engine>,
+}
+
+#[async_trait::async_trait]
+impl RetrievalService for Service {
+    async fn retrieve(
+        &self,
+        request: Request<proto::RetrieveRequest>,
+    ) -> Result<Response<proto::RetrieveResponse>, Status> {
+        let request = request.into_inner();
+        let durable = request.durable;
+        let request = convert::request(request).map_err(status)?;
+        let answer = self
+            .engine
+            .retrieve(request, durable)
+            .await
+            .map_err(status)?;
+        Ok(Response::new(proto::RetrieveResponse {
+            pack: Some(convert::context_pack(&answer.kept)),
+            reused: answer.reused,
+        }))
+    }
+
+    async fn preview_pack(
+        &self,
+        request: Request<proto::PreviewPackRequest>,
+    ) -> Result<Response<proto::PreviewPackResponse>, Status> {
+        let missing = || status(Invalid::new("request", "expected a request, found none"));
+        let request = request.into_inner().request.ok_or_else(missing)?;
+        let request = convert::request(request).map_err(|error| status(error.under("request")))?;
+        let kept = self.engine.preview(request).await.map_err(status)?;
+        let pack = Some(convert::context_pack(&kept));
+        Ok(Response::new(proto::PreviewPackResponse { pack }))
+    }
+
+    async fn search(
+        &self,
+        request: Request<proto::SearchRequest>,
+    ) -> Result<Response<proto::SearchResponse>, Status> {
+        let request = convert::search(request.into_inner()).map_err(status)?;
+        let ranking = self.engine.search(request).await.map_err(status)?;
+        Ok(Response::new(convert::ranking(ranking)))
+    }
+
+    async fn get_pack(
+        &self,
+        request: Request<proto::GetPackRequest>,
+    ) -> Result<Response<proto::GetPackResponse>, Status> {
+        let kept = self
+            .engine
+            .get(&request.into_inner().id)
+            .await
+            .map_err(status)?;
+        let pack = Some(convert::context_pack(&kept));
+        Ok(Response::new(proto::GetPackResponse { pack }))
+    }
+
+    async fn verify_pack(
+        &self,
+        request: Request<proto::VerifyPackRequest>,
+    ) -> Result<Response<proto::VerifyPackResponse>, Status> {
+        let request = request.into_inner();
+        let verdict = self
+            .engine
+            .verify(&request.id, request.content.into())
+            .await;
+        Ok(Response::new(convert::verdict(verdict.map_err(status)?)))
+    }
+}

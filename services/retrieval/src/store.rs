@@ -1,0 +1,362 @@
+//! Packs on disk, compressed, by tenant and id; written behind, several at a time.
+//!
+//! A pack is served from memory until it is written. Its bytes follow from its manifest, so what is lost in
+//! a crash before that can be made again; who needs it on disk asks for `durable`.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use commonplace_storage::{Database, Migration, StorageError};
+use commonplace_types::{TenantName, Timestamp};
+use sea_orm::{ConnectionTrait, Statement};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::config::Options;
+use crate::error::RetrievalError;
+use crate::pack::{self, Pack};
+
+const MIGRATIONS: &[Migration] = &[Migration {
+    version: 1,
+    name: "packs",
+    statements: &["CREATE TABLE pack (
+        tenant TEXT NOT NULL,
+        id TEXT NOT NULL,
+        project TEXT NOT NULL,
+        created_micros INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        content BLOB NOT NULL,
+        PRIMARY KEY (tenant, id)
+    ) STRICT"],
+}];
+
+/// zstd's fastest common level: packs are small and many.
+const LEVEL: i32 = 1;
+/// Most packs of one transaction.
+const BATCH: usize = 64;
+/// Largest pack that is read back.
+const PACK_BYTES: usize = 256 << 20;
+
+/// A pack with its id and bytes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kept {
+    /// `blake3:` and 64 hex digits of `content`.
+    pub id: String,
+    /// Its bytes.
+    pub content: Vec<u8>,
+    /// What they say.
+    pub pack: Pack,
+}
+
+impl Kept {
+    /// Writes a pack's bytes and names them.
+    pub fn new(pack: Pack) -> Self {
+        let content = pack.to_bytes();
+        Self {
+            id: pack::id(&content),
+            content,
+            pack,
+        }
+    }
+}
+
+type Key = (TenantName, String);
+type Answer = oneshot::Sender<Result<(), String>>;
+
+struct Job {
+    key: Key,
+    kept: Arc<Kept>,
+    created: Timestamp,
+    answer: Option<Answer>,
+}
+
+/// Kept packs.
+pub struct Store {
+    database: Database,
+    memory: Arc<Memory>,
+    queue: Mutex<Option<mpsc::Sender<Job>>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Store {
+    /// Opens or creates `packs.db` in the folder and starts the writer.
+    pub async fn open(folder: &Path, options: &Options) -> Result<Self, StorageError> {
+        let database = Database::open_sqlite(&folder.join("packs.db"), MIGRATIONS).await?;
+        let memory = Arc::new(Memory::new(options.cached_packs.max(1)));
+        let (queue, jobs) = mpsc::channel(options.write_queue.max(1));
+        let delay = Duration::from_millis(options.write_delay_ms);
+        let writer = tokio::spawn(write_behind(database.clone(), memory.clone(), jobs, delay));
+        Ok(Self {
+            database,
+            memory,
+            queue: Mutex::new(Some(queue)),
+            writer: Mutex::new(Some(writer)),
+        })
+    }
+
+    /// Keeps a pack: at once in memory, soon on disk; `durable` waits for the disk. Says whether it was kept
+    /// already, as far as memory knows.
+    ///
+    /// Errors: [`RetrievalError::NotKept`], [`RetrievalError::ShuttingDown`].
+    pub async fn put(
+        &self,
+        tenant: TenantName,
+        kept: Arc<Kept>,
+        created: Timestamp,
+        durable: bool,
+    ) -> Result<bool, RetrievalError> {
+        let key = (tenant, kept.id.clone());
+        let known = self.memory.get(&key).is_some();
+        if known && !durable {
+            return Ok(true);
+        }
+        let queue = lock(&self.queue)
+            .clone()
+            .ok_or(RetrievalError::ShuttingDown)?;
+        let (answer, answered) = oneshot::channel();
+        let job = Job {
+            key: key.clone(),
+            kept: kept.clone(),
+            created,
+            answer: durable.then_some(answer),
+        };
+        // Room first, so that what memory holds as unwritten is surely written.
+        let room = queue
+            .reserve()
+            .await
+            .map_err(|_| RetrievalError::ShuttingDown)?;
+        self.memory.add_unwritten(key, kept.clone());
+        room.send(job);
+        if durable {
+            let not_kept = |problem| RetrievalError::NotKept {
+                id: kept.id.clone(),
+                problem,
+            };
+            let written = answered.await.map_err(|_| RetrievalError::ShuttingDown)?;
+            written.map_err(not_kept)?;
+        }
+        Ok(known)
+    }
+
+    /// A kept pack by its id.
+    ///
+    /// Errors: [`RetrievalError::UnknownPack`]; [`RetrievalError::Damaged`] when its bytes do not fit its id.
+    pub async fn get(&self, tenant: &TenantName, id: &str) -> Result<Arc<Kept>, RetrievalError> {
+        let key = (tenant.clone(), id.to_owned());
+        if let Some(kept) = self.memory.get(&key) {
+            return Ok(kept);
+        }
+        let kept = Arc::new(self.read(tenant, id).await?);
+        self.memory.add(key, kept.clone());
+        Ok(kept)
+    }
+
+    async fn read(&self, tenant: &TenantName, id: &str) -> Result<Kept, RetrievalError> {
+        let reader = self.database.reader();
+        let statement = Statement::from_sql_and_values(
+            reader.get_database_backend(),
+            "SELECT content FROM pack WHERE tenant = ? AND id = ?",
+            [tenant.as_str().into(), id.into()],
+        );
+        let row = reader
+            .query_one_raw(statement)
+            .await
+            .map_err(StorageError::from)?;
+        let row = row.ok_or_else(|| RetrievalError::UnknownPack(id.to_owned()))?;
+        let compressed: Vec<u8> = row.try_get_by_index(0).map_err(StorageError::from)?;
+        let damaged = |problem: String| RetrievalError::Damaged {
+            id: id.to_owned(),
+            problem,
+        };
+        let content = zstd::bulk::decompress(&compressed, PACK_BYTES)
+            .map_err(|error| damaged(error.to_string()))?;
+        let found = pack::id(&content);
+        if found != id {
+            return Err(damaged(format!("its bytes hash to {found}")));
+        }
+        let pack = pack::read(&content).map_err(|error| damaged(error.to_string()))?;
+        Ok(Kept {
+            id: found,
+            content,
+            pack,
+        })
+    }
+
+    /// Writes what waits, then closes the database. Nothing is taken any more.
+    pub async fn shutdown(&self) -> Result<(), StorageError> {
+        lock(&self.queue).take();
+        let writer = lock(&self.writer).take();
+        if let Some(writer) = writer {
+            // The writer ends when the queue is empty and closed.
+            if let Err(error) = writer.await {
+                tracing::error!(%error, "writer of packs failed");
+            }
+        }
+        self.database.clone().close().await
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Whoever panicked while holding it left whole entries behind.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Packs in memory: those not on disk yet, and the last ones used.
+struct Memory {
+    most: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    unwritten: BTreeMap<Key, (Arc<Kept>, usize)>,
+    cached: BTreeMap<Key, Arc<Kept>>,
+    /// Oldest first.
+    order: VecDeque<Key>,
+}
+
+impl Memory {
+    fn new(most: usize) -> Self {
+        Self {
+            most,
+            state: Mutex::default(),
+        }
+    }
+
+    fn get(&self, key: &Key) -> Option<Arc<Kept>> {
+        let state = lock(&self.state);
+        let unwritten = state.unwritten.get(key).map(|(kept, _)| kept);
+        unwritten.or_else(|| state.cached.get(key)).cloned()
+    }
+
+    fn add_unwritten(&self, key: Key, kept: Arc<Kept>) {
+        let mut state = lock(&self.state);
+        state.unwritten.entry(key).or_insert((kept, 0)).1 += 1;
+    }
+
+    fn add(&self, key: Key, kept: Arc<Kept>) {
+        let mut state = lock(&self.state);
+        if state.cached.insert(key.clone(), kept).is_none() {
+            state.order.push_back(key);
+        }
+        while state.order.len() > self.most {
+            if let Some(oldest) = state.order.pop_front() {
+                state.cached.remove(&oldest);
+            }
+        }
+    }
+
+    /// One write of this pack has ended, well or not: it may now be forgotten.
+    fn end_write(&self, key: Key) {
+        let ended = {
+            let mut state = lock(&self.state);
+            let Some((kept, writes)) = state.unwritten.get_mut(&key) else {
+                return;
+            };
+            *writes -= 1;
+            let kept = kept.clone();
+            if *writes == 0 {
+                state.unwritten.remove(&key);
+            }
+            kept
+        };
+        self.add(key, ended);
+    }
+}
+
+async fn write_behind(
+    database: Database,
+    memory: Arc<Memory>,
+    mut jobs: mpsc::Receiver<Job>,
+    delay: Duration,
+) {
+    while let Some(first) = jobs.recv().await {
+        let batch = gather(first, &mut jobs, delay).await;
+        let result = write(&database, &batch).await;
+        if let Err(error) = &result {
+            tracing::error!(error, packs = batch.len(), "packs could not be kept");
+        }
+        for job in batch {
+            memory.end_write(job.key);
+            if let Some(answer) = job.answer {
+                // Whoever asked may be gone.
+                let _ = answer.send(result.clone());
+            }
+        }
+    }
+}
+
+/// Waits a little for more to write together, unless somebody waits for it.
+async fn gather(first: Job, jobs: &mut mpsc::Receiver<Job>, delay: Duration) -> Vec<Job> {
+    let mut batch = vec![first];
+    let end = tokio::time::Instant::now() + delay;
+    while batch.len() < BATCH {
+        let waited_for = batch.iter().any(|job| job.answer.is_some());
+        let next = if waited_for {
+            jobs.try_recv().ok()
+        } else {
+            tokio::time::timeout_at(end, jobs.recv())
+                .await
+                .ok()
+                .flatten()
+        };
+        match next {
+            Some(job) => batch.push(job),
+            None => break,
+        }
+    }
+    batch
+}
+
+async fn write(database: &Database, batch: &[Job]) -> Result<(), String> {
+    let packs: Vec<(Key, Arc<Kept>, Timestamp)> = batch
+        .iter()
+        .map(|job| (job.key.clone(), job.kept.clone(), job.created))
+        .collect();
+    let compressed = tokio::task::spawn_blocking(move || {
+        packs
+            .into_iter()
+            .map(|(key, kept, created)| {
+                let content = zstd::bulk::compress(&kept.content, LEVEL)?;
+                Ok((key, kept, created, content))
+            })
+            .collect::<std::io::Result<Vec<_>>>()
+    });
+    let rows = compressed.await.map_err(text)?.map_err(text)?;
+    let written: Result<(), StorageError> = database
+        .write(move |transaction| {
+            Box::pin(async move {
+                let sql = "INSERT OR IGNORE INTO pack
+                    (tenant, id, project, created_micros, bytes, content) VALUES (?, ?, ?, ?, ?, ?)";
+                for ((tenant, id), kept, created, content) in rows {
+                    let values = [
+                        tenant.as_str().into(),
+                        id.into(),
+                        kept.pack.recipe.project.as_str().into(),
+                        created.as_micros().into(),
+                        (kept.content.len() as i64).into(),
+                        content.into(),
+                    ];
+                    let backend = transaction.get_database_backend();
+                    transaction
+                        .execute_raw(Statement::from_sql_and_values(backend, sql, values))
+                        .await?;
+                }
+                Ok(())
+            })
+        })
+        .await;
+    written.map_err(text)
+}
+
+fn text(error: impl std::error::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

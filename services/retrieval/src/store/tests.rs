@@ -1,0 +1,124 @@
+use commonplace_types::Digest;
+
+use super::*;
+use crate::candidate::{Dense, Found, Statistics};
+use crate::engine::fill;
+use crate::testing::{clock, policy, recipe, rules};
+
+fn kept(query: &str) -> Arc<Kept> {
+    let found = Found {
+        commit: Digest::ZERO,
+        commit_number: 1,
+        statistics: Statistics::default(),
+        dense: Dense::Off {
+            reason: "no model".into(),
+        },
+        candidates: Vec::new(),
+    };
+    let mut recipe = recipe(100);
+    recipe.query = query.into();
+    let draft = fill(recipe, &policy(rules()), found, &[], "o200k").unwrap();
+    Arc::new(Kept::new(draft.finish(Vec::new())))
+}
+
+fn tenant(name: &str) -> TenantName {
+    TenantName::new(name).unwrap()
+}
+
+#[tokio::test]
+async fn a_pack_is_there_at_once_and_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options {
+        cached_packs: 2,
+        ..Options::default()
+    };
+    let store = Store::open(folder.path(), &options).await.unwrap();
+    let packs: Vec<Arc<Kept>> = (0..100)
+        .map(|number| kept(&format!("query {number}")))
+        .collect();
+    for pack in &packs {
+        assert!(
+            !store
+                .put(tenant("a"), pack.clone(), clock(), false)
+                .await
+                .unwrap()
+        );
+        assert_eq!(store.get(&tenant("a"), &pack.id).await.unwrap(), *pack);
+    }
+    store.shutdown().await.unwrap();
+    let refused = store
+        .put(tenant("a"), packs[0].clone(), clock(), false)
+        .await;
+    assert!(matches!(
+        refused,
+        Ok(true) | Err(RetrievalError::ShuttingDown)
+    ));
+
+    let store = Store::open(folder.path(), &options).await.unwrap();
+    for pack in &packs {
+        assert_eq!(store.get(&tenant("a"), &pack.id).await.unwrap(), *pack);
+    }
+    let other = store.get(&tenant("b"), &packs[0].id).await.unwrap_err();
+    assert!(matches!(other, RetrievalError::UnknownPack(_)), "{other}");
+}
+
+#[tokio::test]
+async fn durable_waits_for_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options {
+        write_delay_ms: 1_000,
+        ..Options::default()
+    };
+    let store = Store::open(folder.path(), &options).await.unwrap();
+    let pack = kept("durable");
+    assert!(
+        !store
+            .put(tenant("a"), pack.clone(), clock(), true)
+            .await
+            .unwrap()
+    );
+    assert_eq!(store.read(&tenant("a"), &pack.id).await.unwrap(), *pack);
+    assert!(
+        store
+            .put(tenant("a"), pack.clone(), clock(), true)
+            .await
+            .unwrap(),
+        "known already"
+    );
+}
+
+#[tokio::test]
+async fn a_damaged_pack_is_told_and_not_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path(), &Options::default())
+        .await
+        .unwrap();
+    let (one, two) = (kept("one"), kept("two"));
+    store
+        .put(tenant("a"), one.clone(), clock(), true)
+        .await
+        .unwrap();
+    store
+        .put(tenant("a"), two.clone(), clock(), true)
+        .await
+        .unwrap();
+    let content = zstd::bulk::compress(&two.content, LEVEL).unwrap();
+    let swap = "UPDATE pack SET content = ? WHERE id = ?";
+    let writer = store.database.writer();
+    let values = [content.into(), one.id.clone().into()];
+    writer
+        .execute_raw(Statement::from_sql_and_values(
+            writer.get_database_backend(),
+            swap,
+            values,
+        ))
+        .await
+        .unwrap();
+    let error = store.read(&tenant("a"), &one.id).await.unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains(&format!("its bytes hash to {}", two.id)),
+        "{error}"
+    );
+}

@@ -1,0 +1,97 @@
+//! Values for this crate's tests and its example.
+
+use commonplace_rpc::convert::Filter;
+use commonplace_types::{EventId, ProjectName, Timestamp};
+
+use crate::candidate::{Candidate, Eligibility, PassageKey};
+use crate::recipe::Recipe;
+use crate::rules::{FusionMethod, PackingMethod, Policy, Rules, Weights};
+
+/// The rules of `general`.
+pub fn rules() -> Rules {
+    Rules {
+        weights: Weights {
+            lexical: 650_000,
+            dense: 350_000,
+            recency: 0,
+            importance: 0,
+            pin: 0,
+        },
+        fusion: FusionMethod::WeightedSum,
+        rrf_k: 60,
+        candidates: 100,
+        recency_lambda: 0,
+        artifact_types: Vec::new(),
+        tags_any: Vec::new(),
+        time_window_days: 0,
+        min_importance: 0,
+        always_pinned: false,
+        always_records: Vec::new(),
+        always_tags: Vec::new(),
+        quotas: Vec::new(),
+        packing: PackingMethod::Greedy,
+        max_items: 40,
+        max_per_event: 1,
+        min_score: 0,
+        budget_tokens: 4_000,
+    }
+}
+
+/// A policy with these rules.
+pub fn policy(rules: Rules) -> Policy {
+    Policy {
+        id: "general".into(),
+        version: 1,
+        hash: format!("sha256:{}", "0".repeat(64)),
+        rules,
+    }
+}
+
+/// The id of a numbered event.
+pub fn event(number: u32) -> EventId {
+    let mut bytes = [0; 16];
+    bytes[12..].copy_from_slice(&number.to_be_bytes());
+    EventId::from_bytes(bytes)
+}
+
+/// A numbered candidate without scores, unlike every other in content.
+pub fn candidate(number: u32) -> Candidate {
+    Candidate {
+        key: PassageKey {
+            event: event(number),
+            passage: 0,
+        },
+        record: format!("record:{number}"),
+        artifact_type: "diff".into(),
+        event_time: clock(),
+        importance: 500_000,
+        pinned: false,
+        tags: Vec::new(),
+        lexical_score: 0.0,
+        lexical_rank: 0,
+        dense_score: None,
+        dense_rank: 0,
+        tokens: 100,
+        content: *event(number).as_bytes(),
+        eligibility: Eligibility::Eligible,
+        always: false,
+    }
+}
+
+/// The moment that tests happen at.
+pub fn clock() -> Timestamp {
+    Timestamp::from_micros(1_795_248_000_000_000).unwrap_or(Timestamp::MIN)
+}
+
+/// A request for `budget` tokens.
+pub fn recipe(budget: u32) -> Recipe {
+    Recipe {
+        project: ProjectName::default_project(),
+        task: "code_review".into(),
+        query: "why does login fail".into(),
+        budget_tokens: budget,
+        fusion: None,
+        filter: Filter::default(),
+        clock: clock(),
+    }
+}
