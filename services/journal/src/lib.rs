@@ -48,5 +48,5 @@ pub use journal::{Journal, start, start_with};
 pub use query::{Page, Point, ProjectEntry, Selection};
 pub use service::Service;
 pub use store::{CreateRef, Frame, RefEntry, RefName};
-pub use tail::{TailItem, Tailed};
+pub use tail::{TailItem, TailStream, Tailed};
 pub use verify::Report;

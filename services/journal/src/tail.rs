@@ -5,6 +5,7 @@
 //! heartbeats with the head, so that a reader notices when it has lost something.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +37,9 @@ pub struct Tailed {
     pub item: TailItem,
 }
 
+/// Messages without end.
+pub type TailStream = Pin<Box<dyn Stream<Item = Result<Tailed, JournalError>> + Send>>;
+
 impl Journal {
     /// Follows a project from a cursor on; an empty cursor starts with commit 0. Resuming is exclusive.
     ///
@@ -48,8 +52,7 @@ impl Journal {
         tenant: &TenantName,
         project: &ProjectName,
         cursor: &str,
-    ) -> Result<impl Stream<Item = Result<Tailed, JournalError>> + Send + 'static, JournalError>
-    {
+    ) -> Result<TailStream, JournalError> {
         let project = self.store().projects.get(tenant, project)?;
         let (next, at) = match cursor {
             "" => (0, None),
@@ -70,13 +73,11 @@ impl Journal {
             read: VecDeque::new(),
             ended: false,
         };
-        Ok(futures::stream::unfold(
-            follower,
-            |mut follower| async move {
-                let item = follower.next().await?;
-                Some((item, follower))
-            },
-        ))
+        let messages = futures::stream::unfold(follower, |mut follower| async move {
+            let item = follower.next().await?;
+            Some((item, follower))
+        });
+        Ok(Box::pin(messages))
     }
 
     async fn check_cursor(

@@ -1,7 +1,7 @@
 //! Page tokens and cursors: opaque to callers, and unforgeable.
 //!
-//! A token is its kind (1 byte), its content and 16 bytes of keyed BLAKE3 over both, in hex. The key is
-//! made once for each journal and kept with it.
+//! A token is its kind and its content's length (1 byte each), its content, and 16 bytes of keyed BLAKE3
+//! over all of that, in hex. The key is made once for each journal and kept with it.
 
 use commonplace_types::Invalid;
 
@@ -38,8 +38,9 @@ impl Sealer {
         Self { key }
     }
 
+    /// `content`: at most 255 bytes.
     pub(crate) fn seal(&self, kind: Kind, content: &[u8]) -> String {
-        let mut bytes = vec![kind as u8];
+        let mut bytes = vec![kind as u8, content.len() as u8];
         bytes.extend_from_slice(content);
         let mac = blake3::keyed_hash(&self.key, &bytes);
         bytes.extend_from_slice(&mac.as_bytes()[..MAC_BYTES]);
@@ -53,8 +54,10 @@ impl Sealer {
             .checked_sub(MAC_BYTES)
             .and_then(|length| bytes.split_at_checked(length))
             .ok_or(Refused::Malformed)?;
-        if content.first() != Some(&(kind as u8)) {
-            return Err(Refused::Malformed);
+        match content {
+            [found, length, rest @ ..]
+                if *found == kind as u8 && rest.len() == *length as usize => {}
+            _ => return Err(Refused::Malformed),
         }
         // Comparing BLAKE3 hashes takes the same time wherever they differ.
         let mut given = [0; 32];
@@ -64,7 +67,7 @@ impl Sealer {
         if blake3::Hash::from_bytes(given) != blake3::Hash::from_bytes(expected) {
             return Err(Refused::Foreign);
         }
-        Ok(content[1..].to_vec())
+        Ok(content[2..].to_vec())
     }
 
     /// Reads a page token; any refusal is a wrong `page_token`.
@@ -100,7 +103,14 @@ mod tests {
             Sealer::new([2; 32]).open(Kind::Tail, &token),
             Err(Refused::Foreign)
         );
-        for wrong in ["", "zz", "01", "0102"] {
+        for wrong in [
+            "",
+            "zz",
+            "01",
+            "0102",
+            &token[2..],
+            &token[..token.len() - 2],
+        ] {
             assert_eq!(
                 sealer.open(Kind::Tail, wrong),
                 Err(Refused::Malformed),
@@ -108,7 +118,7 @@ mod tests {
             );
         }
         let mut changed = hex::decode(&token).unwrap();
-        changed[1] ^= 1;
+        changed[2] ^= 1;
         assert_eq!(
             sealer.open(Kind::Tail, &hex::encode(changed)),
             Err(Refused::Foreign)

@@ -204,3 +204,13 @@ pub fn create(name: RefName, at: Reference) -> CreateRef {
         at,
     }
 }
+
+/// Runs a statement on a closed journal's file, as damage or a stranger would.
+pub async fn change(file: &Path, sql: &str) -> u64 {
+    use sea_orm::ConnectionTrait;
+    let url = format!("sqlite://{}?mode=rw", file.display());
+    let database = sea_orm::Database::connect(url).await.unwrap();
+    let done = database.execute_unprepared(sql).await.unwrap();
+    database.close().await.unwrap();
+    done.rows_affected()
+}

@@ -1,1 +1,195 @@
+//! Hot statements use the index they should, with and without statistics.
 
+use commonplace_rpc::convert::Filter;
+use commonplace_storage::Database;
+use commonplace_types::{EventId, LaneInterval, RecordId, Timestamp, Visible};
+use sea_orm::{ConnectionTrait, Value};
+
+use super::read::{EDGES, RUN_EDGES, by_id_sql, run_sql, select_sql};
+use super::rows::{seen, statement};
+use super::{facts, load, schema};
+use crate::query::Selection;
+
+async fn plan(database: &Database, sql: &str, values: Vec<Value>) -> String {
+    let explain = statement(format!("EXPLAIN QUERY PLAN {sql}"), values);
+    let rows = database.reader().query_all_raw(explain).await.unwrap();
+    let steps: Vec<String> = rows
+        .iter()
+        .map(|row| row.try_get_by_index(3).unwrap())
+        .collect();
+    steps.join("\n")
+}
+
+/// Checks that a statement's plan names each index and walks no table.
+async fn check(database: &Database, sql: &str, values: Vec<Value>, indexes: &[&str]) {
+    let plan = plan(database, sql, values).await;
+    for index in indexes {
+        assert!(plan.contains(index), "{index} is not used:\n{plan}");
+    }
+    for step in plan.lines() {
+        let walks = step.starts_with("SCAN ") && !step.starts_with("SCAN j");
+        assert!(!walks, "walks a table:\n{plan}");
+    }
+    assert!(
+        !sql.contains("event_by_time") || !plan.contains("TEMP B-TREE"),
+        "sorts:\n{plan}"
+    );
+}
+
+fn visible() -> Visible {
+    let at = |lane, position| LaneInterval { lane, position };
+    Visible::new(vec![at(1, 1_000_000), at(2, 50)])
+}
+
+async fn check_all(database: &Database) {
+    let list = || Value::from("[]");
+    let one = || Value::from(1);
+    let two = || vec![list(), one()];
+    check(
+        database,
+        facts::KNOWN,
+        two(),
+        &["event_by_id (project=? AND event_id=?)"],
+    )
+    .await;
+    check(
+        database,
+        facts::OF_RECORDS,
+        two(),
+        &["event_by_record (project=? AND record_id=?)"],
+    )
+    .await;
+    check(
+        database,
+        facts::PLACEMENTS,
+        vec![list()],
+        &["placement_of_event (seq=?)"],
+    )
+    .await;
+    check(
+        database,
+        facts::SUPERSEDED,
+        vec![list()],
+        &["supersedes_of_target (target=?)"],
+    )
+    .await;
+    check(
+        database,
+        facts::REQUESTS,
+        two(),
+        &["PRIMARY KEY (tenant=? AND request_id=?)"],
+    )
+    .await;
+    let run = || vec![one(), one(), one(), one()];
+    let positions = "PRIMARY KEY (project=? AND lane=? AND position>? AND position<?)";
+    check(
+        database,
+        &run_sql(),
+        run(),
+        &[positions, "e USING INTEGER PRIMARY KEY"],
+    )
+    .await;
+    check(
+        database,
+        RUN_EDGES,
+        run(),
+        &[positions, "t USING INTEGER PRIMARY KEY"],
+    )
+    .await;
+    let edge = "PRIMARY KEY (project=? AND lane=? AND position=?)";
+    check(database, EDGES, two(), &[edge]).await;
+    let (condition, places) = seen("p", &visible());
+    let values = [two(), places].concat();
+    let by_id = [
+        "event_by_id (project=? AND event_id=?)",
+        "placement_of_event (seq=?",
+    ];
+    check(database, &by_id_sql(&condition), values, &by_id).await;
+    check_selects(database).await;
+    let named = load::NAMED_COMMITS.replace("{columns}", "number");
+    let plan = plan(database, &named, vec![one()]).await;
+    assert!(
+        plan.contains("PRIMARY KEY (project=? AND number=?)"),
+        "{plan}"
+    );
+}
+
+async fn check_selects(database: &Database) {
+    let select = async |filter: Filter, after, indexes: &[&str]| {
+        let selection = Selection {
+            filter,
+            include_superseded: false,
+        };
+        let (sql, values) = select_sql(1, &visible(), &selection, after, 50);
+        let always = [
+            "placement_of_event (seq=?",
+            "supersedes_of_target (target=?",
+        ];
+        check(
+            database,
+            &sql,
+            values,
+            &[indexes, always.as_slice()].concat(),
+        )
+        .await;
+    };
+    select(Filter::default(), None, &["event_by_time (project=?)"]).await;
+    let place = (Timestamp::MIN, EventId::derive(&[b"x"]));
+    select(
+        Filter::default(),
+        Some(place),
+        &["event_by_time (project=? AND "],
+    )
+    .await;
+    let recent = Filter {
+        from_time: Some(Timestamp::MIN),
+        ..Filter::default()
+    };
+    select(
+        recent,
+        None,
+        &["event_by_time (project=? AND event_time>?)"],
+    )
+    .await;
+    let records = Filter {
+        record_ids: vec![RecordId::new("r").unwrap()],
+        ..Filter::default()
+    };
+    select(
+        records,
+        None,
+        &["event_by_record (project=? AND record_id=?)"],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn hot_statements_use_their_indexes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.sqlite");
+    let database = Database::open_sqlite(&path, schema::MIGRATIONS)
+        .await
+        .unwrap();
+    check_all(&database).await;
+    // One long lane and many short ones: the shape that misled the planner before.
+    let fill = [
+        "INSERT INTO project VALUES (1, 't', 'p')",
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300)
+         INSERT INTO lane SELECT 1, i, 0, 0, X'' FROM n",
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30000)
+         INSERT INTO event SELECT i, 1, CAST(printf('%016d', i) AS BLOB), 'r' || (i % 9000), i, i, 'spec', '',
+             '', '', 500000, 0, X'', X'', X'', '', X'' FROM n",
+        "INSERT INTO placement SELECT 1, 1, seq, seq FROM event",
+        "INSERT INTO placement SELECT 1, 2 + seq % 299, seq, seq FROM event WHERE seq < 5000",
+        "INSERT INTO supersedes SELECT 1, 1, seq, seq - 1 FROM event WHERE seq > 9000",
+        "ANALYZE",
+    ];
+    for sql in fill {
+        database.writer().execute_unprepared(sql).await.unwrap();
+    }
+    database.close().await.unwrap();
+    let database = Database::open_sqlite(&path, schema::MIGRATIONS)
+        .await
+        .unwrap();
+    check_all(&database).await;
+}
