@@ -1,4 +1,5 @@
 //! Opening, writing and refusing, on real files.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::Path;
 

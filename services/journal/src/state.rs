@@ -95,10 +95,10 @@ impl State {
             return;
         }
         self.recent.order.push_back(commit.hash);
-        if self.recent.order.len() > RECENT_COMMITS {
-            if let Some(oldest) = self.recent.order.pop_front() {
-                self.recent.by_hash.remove(&oldest);
-            }
+        if self.recent.order.len() > RECENT_COMMITS
+            && let Some(oldest) = self.recent.order.pop_front()
+        {
+            self.recent.by_hash.remove(&oldest);
         }
     }
 

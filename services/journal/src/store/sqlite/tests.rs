@@ -1,14 +1,22 @@
-//! Hot statements use the index they should, with and without statistics.
+//! Hot statements use the index they should, with and without statistics; a full disk is survived.
+
+use std::sync::Arc;
 
 use commonplace_rpc::convert::Filter;
-use commonplace_storage::Database;
-use commonplace_types::{EventId, LaneInterval, RecordId, Timestamp, Visible};
+use commonplace_storage::{Database, StorageError};
+use commonplace_types::{
+    ArtifactType, BranchName, Draft, EventId, LaneInterval, ManualClock, ProjectName, RecordId,
+    TenantName, Timestamp, Visible,
+};
 use sea_orm::{ConnectionTrait, Value};
 
 use super::read::{EDGES, RUN_EDGES, by_id_sql, run_sql, select_sql};
 use super::rows::{seen, statement};
 use super::{facts, load, schema};
+use crate::append::Append;
 use crate::query::Selection;
+use crate::store::{Write, Written};
+use crate::{JournalError, Options, SystemEntropy};
 
 async fn plan(database: &Database, sql: &str, values: Vec<Value>) -> String {
     let explain = statement(format!("EXPLAIN QUERY PLAN {sql}"), values);
@@ -192,4 +200,81 @@ async fn hot_statements_use_their_indexes() {
         .await
         .unwrap();
     check_all(&database).await;
+}
+
+/// A store with an opened project.
+async fn store(folder: &std::path::Path) -> super::SqliteStore {
+    let clock = Arc::new(ManualClock::new(Timestamp::MIN));
+    let entropy = Arc::new(SystemEntropy::from_key([1; 32]));
+    super::SqliteStore::open(folder, &Options::default(), clock, entropy)
+        .await
+        .unwrap()
+}
+
+fn append(title: &str, text: &str) -> Write {
+    let kind = ArtifactType::new("spec").unwrap();
+    let append = Append {
+        tenant: TenantName::default_tenant(),
+        project: ProjectName::default_project(),
+        branch: BranchName::main(),
+        request_id: None,
+        expected_head: None,
+        author: String::new(),
+        message: String::new(),
+        traceparent: String::new(),
+        events: vec![Draft::new(kind, title, text)],
+    };
+    Write::Append(append.prepare().unwrap())
+}
+
+#[tokio::test]
+async fn a_full_disk_loses_nothing_and_is_recovered_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path()).await;
+    let first = store.apply(vec![append("first", "x")]).await.remove(0);
+    let Ok(Written::Appended(first)) = first else {
+        panic!("{first:?}");
+    };
+    let limit = |pages: u32| format!("PRAGMA max_page_count = {pages}");
+    store
+        .database
+        .writer()
+        .execute_unprepared(&limit(1))
+        .await
+        .unwrap();
+    let long = "x".repeat(200_000);
+    let group = vec![
+        append("long", &long),
+        append("with it", &long),
+        append("first", "x"),
+    ];
+    let answers = store.apply(group).await;
+    for answer in answers {
+        let Err(JournalError::Storage(cause)) = answer else {
+            panic!("{answer:?}");
+        };
+        assert!(matches!(*cause, StorageError::Full(_)), "{cause:?}");
+    }
+    let project = store
+        .projects
+        .get(
+            &TenantName::default_tenant(),
+            &ProjectName::default_project(),
+        )
+        .unwrap();
+    assert_eq!(project.read().last.hash, first.commit.hash);
+    store
+        .database
+        .writer()
+        .execute_unprepared(&limit(1_000_000))
+        .await
+        .unwrap();
+    let again = store.apply(vec![append("long", &long)]).await.remove(0);
+    let Ok(Written::Appended(again)) = again else {
+        panic!("{again:?}");
+    };
+    assert_eq!(
+        (again.commit.number, again.commit.parents[0]),
+        (2, first.commit.hash)
+    );
 }

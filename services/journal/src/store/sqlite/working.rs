@@ -88,13 +88,12 @@ impl Working {
             Some(genesis) => (main_at(genesis), genesis.clone()),
             None => (self.branch(&request.append.branch)?, self.last()?),
         };
-        if let Some(expected) = request.append.expected_head {
-            if expected != branch.head.hash {
-                return Err(JournalError::HeadMoved {
-                    branch: request.append.branch.clone(),
-                    head: branch.head.hash,
-                });
-            }
+        let expected = request.append.expected_head.unwrap_or(branch.head.hash);
+        if expected != branch.head.hash {
+            return Err(JournalError::HeadMoved {
+                branch: request.append.branch.clone(),
+                head: branch.head.hash,
+            });
         }
         let (lane, is_new) = match (branch.lane, &opening) {
             (None, _) => (self.fork(&branch.head)?, true),
