@@ -25,7 +25,9 @@ fn measure(count: u32) {
     let (lexical, _) = Lexical::open(folder.path()).unwrap();
     let mut random = Random(42);
     let mut words = |least: f64, count: usize| -> Vec<String> {
-        (0..count).map(|_| format!("w{}", random.zipf(least, 50_000.0))).collect()
+        (0..count)
+            .map(|_| format!("w{}", random.zipf(least, 50_000.0)))
+            .collect()
     };
     let documents: Vec<Vec<String>> = (0..count).map(|_| words(1.0, ROW_WORDS)).collect();
     let queries: Vec<Vec<String>> = (0..QUERIES).map(|_| words(100.0, 6)).collect();
@@ -44,9 +46,16 @@ fn measure(count: u32) {
         f64::from(count) / started.elapsed().as_secs_f64(),
         percentile(&mut commits, 50)
     );
-    report("last 5,000 rows in the tail", &lexical.snapshot(), count, &queries);
+    report(
+        "last 5,000 rows in the tail",
+        &lexical.snapshot(),
+        count,
+        &queries,
+    );
     lexical.commit("").unwrap();
-    let mut small: Vec<Duration> = (0..20).map(|_| timed(|| lexical.commit("").unwrap())).collect();
+    let mut small: Vec<Duration> = (0..20)
+        .map(|_| timed(|| lexical.commit("").unwrap()))
+        .collect();
     println!("  empty commit p50 {:?}", percentile(&mut small, 50));
     report("all committed", &lexical.snapshot(), count, &queries);
     lexical.rest().unwrap();
@@ -64,7 +73,12 @@ fn report(name: &str, snapshot: &Snapshot, count: u32, queries: &[Vec<String>]) 
     let some: Bitmap = all.iter().filter(|row| row % 10 != 0).collect();
     for (kind, live) in [("all rows live", &all), ("one in ten superseded", &some)] {
         let statistics = Statistics::of(live, &lengths);
-        let rows = Rows { visible: &all, live, lengths: &lengths, statistics };
+        let rows = Rows {
+            visible: &all,
+            live,
+            lengths: &lengths,
+            statistics,
+        };
         let mut scratch = Scratch::default();
         let (mut scoring, mut best, mut touched) = (Vec::new(), Vec::new(), 0);
         for query in queries.iter().chain(queries) {
@@ -90,9 +104,15 @@ fn measure_text() {
     let text = include_str!("../src/lexical.rs").repeat(50);
     let rate = |name: &str, work: &mut dyn FnMut()| {
         let took = timed(work);
-        println!("{name}: {:.1} MB/s", text.len() as f64 / 1e6 / took.as_secs_f64());
+        println!(
+            "{name}: {:.1} MB/s",
+            text.len() as f64 / 1e6 / took.as_secs_f64()
+        );
     };
-    println!("vocabulary of the token counter unpacked in {:?}", timed(budget::warm));
+    println!(
+        "vocabulary of the token counter unpacked in {:?}",
+        timed(budget::warm)
+    );
     rate("token count", &mut || {
         budget::count(&text);
     });
@@ -110,7 +130,10 @@ fn timed<R>(work: impl FnOnce() -> R) -> Duration {
 
 fn percentile(times: &mut [Duration], percent: usize) -> Duration {
     times.sort_unstable();
-    times.get(times.len() * percent / 100).copied().unwrap_or_default()
+    times
+        .get(times.len() * percent / 100)
+        .copied()
+        .unwrap_or_default()
 }
 
 /// SplitMix64. Source: Steele, Lea and Flood, 2014.

@@ -45,7 +45,10 @@ fn main() {
         let documents = read(&folder.join("corpus.jsonl"));
         let queries = read(&folder.join("queries.jsonl"));
         for whole in [false, true] {
-            let run = runs.join(format!("{name}-{}.run", if whole { "whole" } else { "passages" }));
+            let run = runs.join(format!(
+                "{name}-{}.run",
+                if whole { "whole" } else { "passages" }
+            ));
             std::fs::write(&run, search(&documents, &queries, artifact_type, whole)).unwrap();
             report(&script, &folder.join(judgements), &run);
         }
@@ -57,9 +60,8 @@ fn path_from(variable: &str, default: PathBuf) -> PathBuf {
 }
 
 fn read(path: &Path) -> Vec<Document> {
-    let field = |value: &serde_json::Value, name: &str| {
-        value[name].as_str().unwrap_or_default().to_owned()
-    };
+    let field =
+        |value: &serde_json::Value, name: &str| value[name].as_str().unwrap_or_default().to_owned();
     let text = std::fs::read_to_string(path).unwrap();
     // Lines end at LF only: texts may hold other line separators.
     let lines = text.split('\n').filter(|line| !line.is_empty());
@@ -67,7 +69,11 @@ fn read(path: &Path) -> Vec<Document> {
         .map(|line| {
             let value = serde_json::from_str(line).unwrap();
             let (id, title) = (field(&value, "_id"), field(&value, "title"));
-            Document { id, title, text: field(&value, "text") }
+            Document {
+                id,
+                title,
+                text: field(&value, "text"),
+            }
         })
         .collect()
 }
@@ -97,7 +103,12 @@ fn search(
     lexical.commit("").unwrap();
     let live = Bitmap::full(events.len() as u32);
     let statistics = Statistics::of(&live, &lengths);
-    let rows = Rows { visible: &live, live: &live, lengths: &lengths, statistics };
+    let rows = Rows {
+        visible: &live,
+        live: &live,
+        lengths: &lengths,
+        statistics,
+    };
     let (snapshot, mut scratch, mut run) = (lexical.snapshot(), Scratch::default(), String::new());
     for query in queries {
         let terms = analyzer::terms(&query.text);
@@ -111,19 +122,34 @@ fn search(
         ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         for (rank, (event, score)) in ranked.iter().take(100).enumerate() {
             let document = &documents[*event].id;
-            writeln!(run, "{} Q0 {document} {} {score} lexical", query.id, rank + 1).unwrap();
+            writeln!(
+                run,
+                "{} Q0 {document} {} {score} lexical",
+                query.id,
+                rank + 1
+            )
+            .unwrap();
         }
     }
     run
 }
 
 fn report(script: &Path, judgements: &Path, run: &Path) {
-    let output = Command::new("python3").arg(script).arg(judgements).arg(run).output().unwrap();
+    let output = Command::new("python3")
+        .arg(script)
+        .arg(judgements)
+        .arg(run)
+        .output()
+        .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     let measures: Vec<&str> = text
         .lines()
         .filter(|line| line.starts_with("nDCG@10") || line.starts_with("R@10"))
         .collect();
     let name = run.file_stem().unwrap_or_default().to_string_lossy();
-    println!("{name:26} {} {}", measures.join("  "), String::from_utf8_lossy(&output.stderr));
+    println!(
+        "{name:26} {} {}",
+        measures.join("  "),
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
