@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use commonplace_journal::{Append, Journal, Options, Selection, TailItem, start};
+use commonplace_proto::journal::journal_service_client::JournalServiceClient;
+use commonplace_proto::journal::{TailRequest, tail_response::Frame};
+use commonplace_rpc::Channel;
 use commonplace_types::{
     ArtifactType, BranchName, Draft, ProjectName, Reference, SystemClock, TenantName,
 };
@@ -39,6 +42,7 @@ async fn main() -> anyhow::Result<()> {
     }
     report("append, 500 at a time", events, began.elapsed());
     replay(&journal, events).await?;
+    over_the_client(&journal, events).await?;
     single(&journal, events / 10).await?;
     reads(&journal).await?;
 
@@ -102,6 +106,23 @@ async fn replay(journal: &Journal, events: usize) -> anyhow::Result<()> {
         }
     }
     report("tail from the start", seen, began.elapsed());
+    Ok(())
+}
+
+/// The same tail as another service reads it.
+async fn over_the_client(journal: &Journal, events: usize) -> anyhow::Result<()> {
+    let mut client = JournalServiceClient::new(Channel::in_process(journal.service()))
+        .max_decoding_message_size(32 << 20);
+    let began = Instant::now();
+    let mut tail = client.tail(TailRequest::default()).await?.into_inner();
+    let mut seen = 0;
+    while seen < events {
+        let message = tail.message().await?.context("the tail ended")?;
+        if let Some(Frame::Commit(frame)) = message.frame {
+            seen += frame.events.len();
+        }
+    }
+    report("tail, through the client", seen, began.elapsed());
     Ok(())
 }
 

@@ -20,10 +20,12 @@ use crate::{Journal, JournalError};
 
 /// Most events, commits or projects of a page, and most ids of one fetch.
 const PAGE: usize = 1_000;
+/// A page, or a fetch by id, holds texts of about this many bytes.
+const PAGE_BYTES: usize = 16 << 20;
 /// Events looked at for one page. A filter that finds little gets a short page with a token, not a long wait.
 const SCANNED: usize = 50_000;
-/// Events read from storage at once when the filter looks into bodies.
-const SCAN_STEP: u32 = 1_000;
+/// Events read from storage at once.
+const SCAN_STEP: u32 = 100;
 
 /// A point of history, and what it sees.
 #[derive(Debug, Clone)]
@@ -65,6 +67,14 @@ pub struct ProjectEntry {
     pub commit_count: u64,
     /// How many events it stores.
     pub event_count: u64,
+}
+
+/// Where a page of events is being read.
+struct Scan<'a> {
+    project: &'a Project,
+    visible: &'a Visible,
+    selection: &'a Selection,
+    after: Option<EventPlace>,
 }
 
 /// How many items a page holds. 0 asks for the default.
@@ -117,7 +127,7 @@ impl Journal {
         Ok(Point { commit, visible })
     }
 
-    /// Events by id as visible at a point, in the order asked; at most 1,000.
+    /// Events by id as visible at a point, in the order asked; at most 1,000, with 16 MiB of text.
     /// Error: [`JournalError::EventNotFound`] for the first that is missing.
     pub async fn events(
         &self,
@@ -132,17 +142,25 @@ impl Journal {
         }
         let project = self.store().projects.get(tenant, project)?;
         let point = self.resolve_in(&project, as_of).await?;
-        let found = self
-            .store()
-            .events_by_id(project.key, &point.visible, ids)
-            .await?;
-        let one = |id: &EventId| {
-            found
-                .get(id)
-                .cloned()
-                .ok_or(JournalError::EventNotFound { id: *id })
-        };
-        ids.iter().map(one).collect()
+        let (mut events, mut bytes) = (Vec::with_capacity(ids.len()), 0);
+        for step in ids.chunks(SCAN_STEP as usize) {
+            let found = self
+                .store()
+                .events_by_id(project.key, &point.visible, step)
+                .await?;
+            for id in step {
+                let event = found
+                    .get(id)
+                    .ok_or(JournalError::EventNotFound { id: *id })?;
+                bytes += event.draft.text.len();
+                events.push(event.clone());
+            }
+            if bytes > PAGE_BYTES {
+                let problem = "these events are too large for one answer: ask for fewer";
+                return Err(Invalid::new("ids", problem).into());
+            }
+        }
+        Ok(events)
     }
 
     /// Lists the events that a point sees. A page may be short or even empty while more follow; only an
@@ -159,7 +177,7 @@ impl Journal {
         let size = page_size(asked, 50)?;
         let project = self.store().projects.get(tenant, project)?;
         let bound = fingerprint(&format!("{} {as_of} {selection:?}", project.key));
-        let (point, mut after) = match token {
+        let (point, after) = match token {
             "" => (self.resolve_in(&project, as_of).await?, None),
             token => {
                 let content = self.store().sealer.open_page(Kind::Events, token)?;
@@ -170,34 +188,14 @@ impl Journal {
                 )
             }
         };
-        let looks_inside =
-            !selection.filter.tags_any.is_empty() || !selection.filter.attributes.is_empty();
-        let step = if looks_inside {
-            SCAN_STEP
-        } else {
-            size as u32 + 1
+        let mut scan = Scan {
+            project: &project,
+            visible: &point.visible,
+            selection,
+            after,
         };
-        let (mut items, mut scanned) = (Vec::with_capacity(size), 0);
-        let more = 'pages: loop {
-            let found = self
-                .store()
-                .select(project.key, &point.visible, selection, after, step)
-                .await?;
-            let ended = found.len() < step as usize;
-            scanned += found.len();
-            for event in found {
-                if items.len() == size {
-                    break 'pages true;
-                }
-                after = Some((event.event_time(), event.id));
-                if holds(&selection.filter, &event) {
-                    items.push(event);
-                }
-            }
-            if ended || scanned >= SCANNED {
-                break !ended;
-            }
-        };
+        let (items, more) = self.scan(&mut scan, size).await?;
+        let after = scan.after;
         let next = match after.filter(|_| more) {
             Some(place) => {
                 let content = write_events_token(&point.commit.hash, &bound, place);
@@ -206,6 +204,49 @@ impl Journal {
             None => String::new(),
         };
         Ok((Page { items, next }, point.commit))
+    }
+
+    /// Takes events up to a page's bounds; says whether more may follow.
+    async fn scan(
+        &self,
+        scan: &mut Scan<'_>,
+        size: usize,
+    ) -> Result<(Vec<Event>, bool), JournalError> {
+        let filter = &scan.selection.filter;
+        let looks_inside = !filter.tags_any.is_empty() || !filter.attributes.is_empty();
+        let step = if looks_inside {
+            SCAN_STEP
+        } else {
+            SCAN_STEP.min(size as u32 + 1)
+        };
+        let (mut items, mut scanned, mut bytes) = (Vec::with_capacity(size), 0, 0);
+        loop {
+            let found = self
+                .store()
+                .select(
+                    scan.project.key,
+                    scan.visible,
+                    scan.selection,
+                    scan.after,
+                    step,
+                )
+                .await?;
+            let ended = found.len() < step as usize;
+            scanned += found.len();
+            for event in found {
+                if items.len() == size || bytes >= PAGE_BYTES {
+                    return Ok((items, true));
+                }
+                scan.after = Some((event.event_time(), event.id));
+                if holds(filter, &event) {
+                    bytes += event.draft.text.len();
+                    items.push(event);
+                }
+            }
+            if ended || scanned >= SCANNED {
+                return Ok((items, !ended));
+            }
+        }
     }
 
     /// Lists the commits that lead to a point, itself first.

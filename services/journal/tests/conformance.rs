@@ -709,3 +709,40 @@ async fn bounds_of_an_append_are_named() {
     wordy.message = "x".repeat(1_025);
     check(wordy, "message").await;
 }
+
+#[tokio::test]
+async fn large_events_make_short_pages() {
+    let fixture = Fixture::new().await;
+    for round in 0..2 {
+        let large = (0..12).map(|number| {
+            let mut event = draft(&format!("{round} {number}"));
+            event.text = "x".repeat(1 << 20);
+            event
+        });
+        fixture.append("main", large.collect()).await;
+    }
+    let (selection, mut token, mut sizes) = (Selection::default(), String::new(), Vec::new());
+    let mut ids = Vec::new();
+    loop {
+        let page = fixture
+            .page(&on("main"), &selection, 1_000, &token)
+            .await
+            .unwrap();
+        sizes.push(page.items.len());
+        ids.extend(page.items.iter().map(|event| event.id));
+        token = page.next;
+        if token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(sizes, [16, 8]);
+    let error = fixture
+        .journal
+        .events(&tenant(), &project(), &on("main"), &ids)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&error, JournalError::Invalid(i) if i.field == "ids"),
+        "{error}"
+    );
+}
