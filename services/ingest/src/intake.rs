@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use commonplace_types::{Digest, Draft, EventId, Invalid, limits};
+use commonplace_types::{Draft, EventId, Invalid, limits};
 
 use crate::adapter::{Format, Found, Refusal, ReportError, Stopped, cut_line, plain};
 use crate::config::Options;
@@ -53,8 +53,8 @@ pub struct Intake<'a> {
     origin: Origin,
     /// Whether the drafts state their own source and author, and repeats of content mean nothing new.
     states_origin: bool,
-    /// What each id stands for, and how often it came.
-    seen: HashMap<EventId, (Digest, u32)>,
+    /// The content's own id behind each id, and how often it came.
+    seen: HashMap<EventId, (EventId, u32)>,
     /// What became of it all.
     pub tally: Tally,
 }
@@ -100,15 +100,13 @@ impl<'a> Intake<'a> {
     /// Gives the draft its id and its origin.
     fn named(&mut self, mut draft: Draft) -> Result<Ready, Invalid> {
         let content = draft.canonical_bytes();
-        let digest = Digest::of(&[&content]);
+        let own = EventId::derive(&[b"content", &content]);
         let given = draft.id.is_some();
-        let mut id = draft
-            .id
-            .unwrap_or_else(|| EventId::derive(&[b"content", &content]));
-        let (first, count) = self.seen.entry(id).or_insert((digest, 0));
+        let mut id = draft.id.unwrap_or(own);
+        let (first, count) = self.seen.entry(id).or_insert((own, 0));
         *count += 1;
         if *count > 1 {
-            if given && *first != digest {
+            if given && *first != own {
                 return Err(Invalid::new(
                     "id",
                     format!("`{id}` is given twice, with different content"),

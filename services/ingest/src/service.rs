@@ -9,7 +9,7 @@ use commonplace_proto::ingest::ingest_service_server::{IngestService, IngestServ
 use commonplace_proto::journal as journal_proto;
 use commonplace_proto::journal::journal_service_client::JournalServiceClient;
 use commonplace_rpc::{Channel, Code, Failure, context, convert as shared_convert, server, status};
-use commonplace_types::{Draft, EventId, Invalid, Reference, limits};
+use commonplace_types::{Draft, Invalid, Reference, limits};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -26,6 +26,8 @@ const CHUNK_BYTES: usize = 1 << 20;
 const CALL_EVENTS: usize = 5_000;
 /// Batches that are read ahead of the journal.
 const BATCHES_AHEAD: usize = 2;
+/// Events that are fetched at once, so that even the largest fit a message.
+const HELD_AT_ONCE: usize = 16;
 /// How often an append is tried, always under the same request id.
 const ATTEMPTS: u32 = 6;
 
@@ -322,28 +324,49 @@ impl Appender {
         }
     }
 
-    /// Appends a batch. Events that the project holds already, even under another source, count as
-    /// duplicates; an id that the project holds with other content is refused, the others are appended.
+    /// Appends a batch. Events that the branch holds already, even from another source, count as duplicates;
+    /// an id that the project holds with other content is refused, the others are appended.
     async fn append(&mut self, batch: Vec<Draft>) -> Result<(), IngestError> {
-        let failure = match self.try_append(&batch).await {
+        match self.try_append(&batch).await {
             Ok(()) => return Ok(()),
-            Err(failure) => failure,
-        };
-        if failure.code != Code::AlreadyExists {
-            return Err(IngestError::Journal(failure));
+            Err(failure) if failure.code == Code::AlreadyExists => {}
+            Err(failure) => return Err(IngestError::Journal(failure)),
         }
+        let held = self.held(&batch).await?;
         let mut fresh = Vec::with_capacity(batch.len());
-        for draft in batch {
-            match self.present(&draft).await? {
+        for (draft, held) in batch.into_iter().zip(held) {
+            match held {
                 None => fresh.push(draft),
-                Some(true) => self.duplicates += 1,
-                Some(false) => self.refused.extend(draft.id.map(|id| id.to_string())),
+                Some(held) if says_the_same(&draft, &held) => self.duplicates += 1,
+                Some(_) => self.refused.extend(draft.id.map(|id| id.to_string())),
             }
         }
-        match fresh.is_empty() {
-            true => Ok(()),
-            false => self.try_append(&fresh).await.map_err(IngestError::Journal),
+        self.append_apart(fresh).await
+    }
+
+    /// Appends drafts of which some may be refused because another branch holds their ids: halves what is
+    /// refused until the refused ones stand alone.
+    async fn append_apart(&mut self, drafts: Vec<Draft>) -> Result<(), IngestError> {
+        let mut open = vec![drafts];
+        while let Some(mut part) = open.pop() {
+            if part.is_empty() {
+                continue;
+            }
+            match self.try_append(&part).await {
+                Ok(()) => {}
+                Err(failure) if failure.code != Code::AlreadyExists => {
+                    return Err(IngestError::Journal(failure));
+                }
+                Err(_) if part.len() == 1 => {
+                    self.refused.extend(part[0].id.map(|id| id.to_string()));
+                }
+                Err(_) => {
+                    let second = part.split_off(part.len() / 2);
+                    open.extend([second, part]);
+                }
+            }
         }
+        Ok(())
     }
 
     /// One append, repeated under the same request id while the journal says that it may succeed later.
@@ -375,31 +398,52 @@ impl Appender {
         Ok(())
     }
 
-    /// Whether the branch holds an event of that id, and with the same content but for where it came from.
-    async fn present(&mut self, draft: &Draft) -> Result<Option<bool>, IngestError> {
+    /// What the branch holds under the ids of the drafts, one for each.
+    async fn held(&mut self, drafts: &[Draft]) -> Result<Vec<Option<Draft>>, IngestError> {
+        let mut held = Vec::with_capacity(drafts.len());
+        // A report that came before under another name is there as a whole; few enough to fit a message.
+        for group in drafts.chunks(HELD_AT_ONCE) {
+            match self.get(group).await? {
+                Some(events) => held.extend(events.into_iter().map(Some)),
+                None => {
+                    for draft in group.chunks(1) {
+                        held.push(self.get(draft).await?.and_then(|mut events| events.pop()));
+                    }
+                }
+            }
+        }
+        Ok(held)
+    }
+
+    /// The events with the ids of the drafts as the branch holds them; nothing when one of them is missing.
+    async fn get(&mut self, drafts: &[Draft]) -> Result<Option<Vec<Draft>>, IngestError> {
+        let branch = Reference::Branch(self.target.branch.clone());
         let request = journal_proto::GetEventsRequest {
             project: self.target.project.to_string(),
-            as_of: Some(shared_convert::reference_to_proto(&Reference::Branch(
-                self.target.branch.clone(),
-            ))),
-            ids: draft.id.iter().map(EventId::to_string).collect(),
+            as_of: Some(shared_convert::reference_to_proto(&branch)),
+            ids: drafts
+                .iter()
+                .filter_map(|draft| draft.id)
+                .map(|id| id.to_string())
+                .collect(),
         };
-        let found = match self.journal.get_events(request).await {
-            Ok(found) => found.into_inner().events.pop(),
+        match self.journal.get_events(request).await {
+            Ok(found) => {
+                let events = found.into_inner().events.into_iter();
+                let drafts = events.map(|event| Ok(shared_convert::event_from_proto(event)?.draft));
+                Ok(Some(drafts.collect::<Result<_, Invalid>>()?))
+            }
             Err(refused) => match Failure::from_status(&refused) {
-                failure if failure.code == Code::NotFound => None,
-                failure => return Err(IngestError::Journal(failure)),
+                failure if failure.code == Code::NotFound => Ok(None),
+                failure => Err(IngestError::Journal(failure)),
             },
-        };
-        let Some(found) = found else { return Ok(None) };
-        let found = shared_convert::event_from_proto(found)?;
-        Ok(Some(says_the_same(draft, &found.draft)))
+        }
     }
 
     async fn summary(mut self, mut tally: Tally) -> Result<proto::IngestSummary, IngestError> {
         for id in &self.refused {
             let reason = format!(
-                "`{id}` is the id of an event with other content; leave it out to get one from the content"
+                "`{id}` is the id of an event with other content, or of one that another branch got from another source"
             );
             tally.refusals.push(Refusal {
                 location: id.clone(),

@@ -15,6 +15,8 @@ pub(super) const KEYWORD: &str = r"(?i-u:password|passwd|passphrase|passcode|pwd
 /// harmless is looked at again for the next, so these bound the work.
 const NAME_BYTES: usize = 80;
 const VALUE_BYTES: usize = 1_024;
+/// By how much of a value without quotes it is judged.
+const BARE_BYTES: usize = 200;
 /// Longest line, before and after, that counts as a setting on its own.
 const LINE_BYTES: usize = 96;
 
@@ -102,7 +104,7 @@ fn read_value(text: &str, name: &str, name_end: usize) -> Option<(Form, Span)> {
     // Prefixes of string literals: b"…", r"…", f"…".
     let literal = cursor.literal_prefix();
     if let Some(quote) = cursor.skip_quote() {
-        let near = cursor.near();
+        let near = cursor.near(VALUE_BYTES);
         let length = near
             .find(quote)
             .filter(|length| !near[..*length].contains('\n'))?;
@@ -116,7 +118,7 @@ fn read_value(text: &str, name: &str, name_end: usize) -> Option<(Form, Span)> {
     if literal || sign == Some(",") {
         return None;
     }
-    let near = cursor.near();
+    let near = cursor.near(BARE_BYTES);
     let length = near.find(ends_value).unwrap_or(near.len());
     Some((form, cursor.at..cursor.at + length))
 }
@@ -131,9 +133,9 @@ impl<'t> Cursor<'t> {
         &self.text[self.at..]
     }
 
-    /// As much of what follows as a value may be long.
-    fn near(&self) -> &'t str {
-        &self.rest()[..self.rest().floor_char_boundary(VALUE_BYTES)]
+    /// That much of what follows.
+    fn near(&self, bytes: usize) -> &'t str {
+        &self.rest()[..self.rest().floor_char_boundary(bytes)]
     }
 
     fn at_space(&self) -> bool {

@@ -56,6 +56,8 @@ pub type Receipts = BTreeMap<String, u64>;
 pub struct Redactor {
     rules: Vec<Rule>,
     fields: bool,
+    /// Whether there are patterns of the operator.
+    patterns: bool,
 }
 
 /// The rule for attributes whose name says that their value is secret.
@@ -93,6 +95,7 @@ impl Redactor {
         Ok(Self {
             rules,
             fields: !disabled.contains(FIELD_RULE),
+            patterns: !options.patterns.is_empty(),
         })
     }
 
@@ -140,6 +143,51 @@ impl Redactor {
     /// Masks every text of a draft: title, text, link targets, tags, attributes, author, agent, source, ids
     /// that people read. The value of an attribute whose name says that it is secret goes as a whole.
     pub fn draft(&self, draft: &mut Draft, receipts: &mut Receipts) {
+        if self.may_hold(draft) {
+            self.lines(draft, receipts);
+        }
+        if let Cow::Owned(masked) = self.text(&draft.text, receipts) {
+            draft.text = if masked.len() > limits::TEXT_BYTES {
+                cut_middle(&masked, limits::TEXT_BYTES - 256).into_owned()
+            } else {
+                masked
+            };
+        }
+        self.fields(draft, receipts);
+    }
+
+    /// Whether any rule may apply to a short text of a draft. They are looked at together, because most
+    /// drafts hold nothing; the expressions of operators may be anchored, so with any of those it is yes.
+    fn may_hold(&self, draft: &Draft) -> bool {
+        if self.patterns {
+            return true;
+        }
+        let record = draft.record_id.as_ref().map_or("", |id| id.as_str());
+        let mut lines = String::with_capacity(1_024);
+        let few = [
+            &draft.title,
+            &draft.agent,
+            &draft.author,
+            &draft.source,
+            &draft.correlation_id,
+            &draft.causation_id,
+        ];
+        let texts = few.into_iter().chain(&draft.tags).map(String::as_str);
+        let texts = texts.chain(draft.links.iter().map(|link| link.target.as_str()));
+        let texts = texts.chain(
+            draft
+                .attributes
+                .iter()
+                .map(|attribute| attribute.value.as_str()),
+        );
+        for text in texts.chain([record]) {
+            lines.push_str(text);
+            lines.push('\n');
+        }
+        self.rules.iter().any(|rule| rule.finder.is_match(&lines))
+    }
+
+    fn lines(&self, draft: &mut Draft, receipts: &mut Receipts) {
         let mut line = |text: &mut String, most: usize| {
             if let Cow::Owned(masked) = self.text(text, receipts) {
                 *text = if masked.len() > most {
@@ -164,15 +212,6 @@ impl Redactor {
         for attribute in &mut draft.attributes {
             line(&mut attribute.value, limits::ATTRIBUTE_BYTES);
         }
-        if let Cow::Owned(masked) = self.text(&draft.text, receipts) {
-            let most = limits::TEXT_BYTES - 256;
-            draft.text = if masked.len() > limits::TEXT_BYTES {
-                cut_middle(&masked, most).into_owned()
-            } else {
-                masked
-            };
-        }
-        self.fields(draft, receipts);
         self.record(draft, receipts);
     }
 
