@@ -1,11 +1,17 @@
 //! Values for this crate's tests and its example.
 
+use commonplace_proto::index;
+use commonplace_proto::retrieval::ContextPack;
 use commonplace_rpc::convert::Filter;
-use commonplace_types::{EventId, ProjectName, Timestamp};
+use commonplace_types::{EventId, ProjectName, Reference, Timestamp};
 
 use crate::candidate::{Candidate, Eligibility, PassageKey};
+use crate::error::RetrievalError;
+use crate::plan::{DenseWish, Plan, Wish};
 use crate::recipe::Recipe;
 use crate::rules::{FusionMethod, PackingMethod, Policy, Rules, Weights};
+use crate::store::Kept;
+use crate::{convert, engine};
 
 /// The rules of `general`.
 pub fn rules() -> Rules {
@@ -94,4 +100,29 @@ pub fn recipe(budget: u32) -> Recipe {
         filter: Filter::default(),
         clock: clock(),
     }
+}
+
+/// All that the service does between the answers of the index and its own: two conversions, fusion, ranking,
+/// packing, bytes and hash. `passages`: as the index answers for the keys it is given.
+pub fn answer(
+    found: index::SearchResponse,
+    passages: impl FnOnce(Vec<PassageKey>) -> index::GetPassagesResponse,
+    recipe: Recipe,
+    policy: &Policy,
+) -> Result<ContextPack, RetrievalError> {
+    let wish = Wish {
+        project: &recipe.project,
+        as_of: &Reference::main(),
+        query: &recipe.query,
+        filter: &recipe.filter,
+        clock: recipe.clock,
+        at_least: 0,
+        ineligible_limit: 0,
+    };
+    let plan = Plan::new(&wish, &policy.rules, DenseWish::Newest { wait: false })?;
+    let found = convert::found(found, &plan)?;
+    let draft = engine::fill(recipe, policy, found, &plan.post_filter_tags, "tokenizer")?;
+    let keys = draft.keys();
+    let passages = convert::passages(passages(keys.clone()), &keys)?;
+    Ok(convert::context_pack(&Kept::new(draft.finish(passages))))
 }

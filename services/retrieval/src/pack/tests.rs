@@ -82,7 +82,10 @@ fn the_bytes_never_change() {
         String::from_utf8_lossy(&bytes),
         String::from_utf8_lossy(golden)
     );
-    assert_eq!(id(&bytes), "blake3:da70a48de0c56b9184c315c44bc165d403afa1298f0e0d99f22b9975d13c8c1e");
+    assert_eq!(
+        id(&bytes),
+        "blake3:da70a48de0c56b9184c315c44bc165d403afa1298f0e0d99f22b9975d13c8c1e"
+    );
 }
 
 #[test]

@@ -1,0 +1,204 @@
+//! Checks a pack by making it anew.
+
+use commonplace_rpc::Code;
+use commonplace_types::{Invalid, Reference};
+
+use super::Engine;
+use crate::candidate::Dense;
+use crate::error::RetrievalError;
+use crate::pack::{self, Pack};
+use crate::plan::DenseWish;
+use crate::recipe;
+use crate::rules::Policy;
+use crate::store::Kept;
+use crate::upstream::Choice;
+use crate::verify::{self, Difference, Verdict};
+
+impl Engine {
+    /// Checks a pack: makes it anew from what it says it was made from, and compares. `id`: the one it is
+    /// claimed to have, or empty; `content`: its bytes, or empty for the kept pack of that id.
+    ///
+    /// What is wrong with the pack is a difference, not an error.
+    pub async fn verify(&self, id: &str, content: Vec<u8>) -> Result<Verdict, RetrievalError> {
+        let content = match (id, content.is_empty()) {
+            ("", true) => {
+                return Err(Invalid::new("id", "expected an id or a pack, found neither").into());
+            }
+            (id, true) => self.get(id).await?.content.clone(),
+            (_, false) => content,
+        };
+        let mut differences = Vec::new();
+        let found_id = pack::id(&content);
+        if !id.is_empty() && id != found_id {
+            differences.push(Difference::new(
+                "id",
+                id,
+                format!("{found_id}, the hash of its bytes"),
+            ));
+        }
+        let mut verdict = Verdict {
+            id: String::new(),
+            differences,
+            commit: String::new(),
+            commits_since: 0,
+        };
+        match pack::read(&content) {
+            Ok(given) => self.check(&given, &content, &mut verdict).await?,
+            Err(error) => {
+                let expected = format!("the bytes of a pack: {error}");
+                let shown = String::from_utf8_lossy(&content[..content.len().min(64)]).into_owned();
+                verdict
+                    .differences
+                    .push(Difference::new("bytes", shown, expected));
+            }
+        }
+        Ok(verdict)
+    }
+
+    async fn check(
+        &self,
+        given: &Pack,
+        content: &[u8],
+        verdict: &mut Verdict,
+    ) -> Result<(), RetrievalError> {
+        verdict.commit = given.commit.to_string();
+        let anew = match self.remake(given).await {
+            Ok(anew) => anew,
+            Err(Unmade::Differs(difference)) => {
+                verdict.differences.push(difference);
+                return Ok(());
+            }
+            Err(Unmade::Failed(error)) => return Err(error),
+        };
+        verdict.id = anew.id;
+        verdict
+            .differences
+            .extend(verify::compare(content, &anew.content));
+        verdict.differences.truncate(verify::LISTED);
+        let progress = self.upstream.progress(&given.recipe.project).await?;
+        verdict.commits_since = progress.newest_commit.saturating_sub(given.commit_number);
+        Ok(())
+    }
+
+    /// Makes a pack anew at its commit, by its version of its policy, with the vectors it saw.
+    async fn remake(&self, given: &Pack) -> Result<Kept, Unmade> {
+        let recipe = &given.recipe;
+        recipe::check_query(&recipe.query)
+            .map_err(|invalid| Unmade::field("request.query", &recipe.query, invalid))?;
+        recipe::check_task(&recipe.task)
+            .map_err(|invalid| Unmade::field("request.task", &recipe.task, invalid))?;
+        if recipe.budget_tokens == 0 || recipe.budget_tokens > recipe::BUDGET_TOKENS {
+            let given = recipe.budget_tokens.to_string();
+            return Err(Unmade::differs("budget.tokens", &given, "1 to 1000000"));
+        }
+        let policy = self.policy_of(given).await?;
+        let as_of = Reference::Commit(given.commit);
+        let dense = DenseWish::Recorded(given.dense.clone());
+        let draft = self.draft(recipe.clone(), &policy, &as_of, dense).await;
+        let draft = draft.map_err(|error| Unmade::making(given, error))?;
+        if let Some(difference) = other_embedder(&given.dense, &draft.pack.dense) {
+            return Err(Unmade::Differs(difference));
+        }
+        let pack = self
+            .finish(draft)
+            .await
+            .map_err(|error| Unmade::making(given, error))?;
+        Ok(Kept::new(pack))
+    }
+
+    async fn policy_of(&self, given: &Pack) -> Result<Policy, Unmade> {
+        let shown = format!("{} version {}", given.policy, given.policy_version);
+        if given.policy.is_empty() || given.policy_version == 0 {
+            return Err(Unmade::differs(
+                "policy",
+                &shown,
+                "a policy and its version from 1",
+            ));
+        }
+        let choice = Choice::Named(&given.policy, given.policy_version);
+        let policy = match self.upstream.policy(choice).await {
+            Ok(policy) => policy,
+            Err(RetrievalError::Upstream(failure))
+                if matches!(failure.code, Code::NotFound | Code::InvalidArgument) =>
+            {
+                return Err(Unmade::differs("policy", &shown, &failure.message));
+            }
+            Err(error) => return Err(Unmade::Failed(error)),
+        };
+        if policy.hash != given.policy_hash {
+            return Err(Unmade::differs(
+                "policy.hash",
+                &given.policy_hash,
+                &policy.hash,
+            ));
+        }
+        Ok(policy)
+    }
+}
+
+/// Why a pack could not be made anew.
+enum Unmade {
+    /// The reason lies in the pack, or in what it was made from.
+    Differs(Difference),
+    /// The check itself failed.
+    Failed(RetrievalError),
+}
+
+impl Unmade {
+    fn differs(path: &str, given: &str, expected: &str) -> Self {
+        Self::Differs(Difference::new(path, given, expected))
+    }
+
+    fn field(path: &str, given: &str, invalid: Invalid) -> Self {
+        Self::differs(path, given, &invalid.problem)
+    }
+
+    /// Sorts an error of making `given` anew: what is not there, or cannot be, is a difference.
+    fn making(given: &Pack, error: RetrievalError) -> Self {
+        match error {
+            RetrievalError::Upstream(failure)
+                if matches!(failure.code, Code::NotFound | Code::InvalidArgument) =>
+            {
+                let path = match failure.reason.as_str() {
+                    "PROJECT_NOT_FOUND" => "project",
+                    "PASSAGE_NOT_FOUND" => "items",
+                    _ if failure.code == Code::NotFound => "commit.hash",
+                    _ => "request",
+                };
+                let shown = match path {
+                    "project" => given.recipe.project.to_string(),
+                    "commit.hash" => given.commit.to_string(),
+                    _ => "as recorded".to_owned(),
+                };
+                Self::differs(path, &shown, &failure.message)
+            }
+            RetrievalError::BudgetTooSmall { smallest, .. } => {
+                let shown = given.recipe.budget_tokens.to_string();
+                Self::differs("budget.tokens", &shown, &format!("at least {smallest}"))
+            }
+            RetrievalError::Invalid(invalid) => Self::differs(
+                &format!("request.{}", invalid.field),
+                "as recorded",
+                &invalid.problem,
+            ),
+            other => Self::Failed(other),
+        }
+    }
+}
+
+fn other_embedder(given: &Dense, anew: &Dense) -> Option<Difference> {
+    match (given, anew) {
+        (
+            Dense::On { embedder, .. },
+            Dense::On {
+                embedder: present, ..
+            },
+        ) if embedder != present => Some(Difference::new("dense.embedder", embedder, present)),
+        (Dense::On { embedder, .. }, Dense::Off { reason }) => Some(Difference::new(
+            "dense.embedder",
+            embedder,
+            format!("none: {reason}"),
+        )),
+        _ => None,
+    }
+}
