@@ -1,8 +1,8 @@
 //! Whole commits in order, from a cursor on, without end.
 //!
-//! Nothing is queued per subscriber: a page is read from storage when the previous one has been taken,
-//! however slow the reader is. A tail wakes when a commit is made; while nothing happens it sends
-//! heartbeats with the head, so that a reader notices when it has lost something.
+//! A subscriber has two pages of about a megabyte at most, the one it takes and the one after it, however
+//! slow it is and whatever is appended meanwhile. A tail wakes when a commit is made; while nothing happens
+//! it sends heartbeats with the head, so that a reader notices when it has lost something.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -12,6 +12,7 @@ use std::time::Duration;
 use commonplace_types::{CommitHash, Digest, ProjectName, TenantName};
 use futures::Stream;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::state::Project;
@@ -71,6 +72,7 @@ impl Journal {
             next,
             at,
             read: VecDeque::new(),
+            ahead: None,
             ended: false,
         };
         let messages = futures::stream::unfold(follower, |mut follower| async move {
@@ -125,6 +127,8 @@ struct Follower {
     /// The hash of the commit before it.
     at: Option<CommitHash>,
     read: VecDeque<Frame>,
+    /// The page after that, being read meanwhile.
+    ahead: Option<JoinHandle<Result<Vec<Frame>, JournalError>>>,
     ended: bool,
 }
 
@@ -147,8 +151,9 @@ impl Follower {
             if let Some(frame) = self.read.pop_front() {
                 return self.frame(frame);
             }
-            if *self.newest.borrow_and_update() >= self.next {
-                self.read = self.store.frames(&self.project, self.next).await?.into();
+            let newest = *self.newest.borrow_and_update();
+            if newest >= self.next {
+                self.read = self.page(newest).await?.into();
                 continue;
             }
             tokio::select! {
@@ -159,6 +164,28 @@ impl Follower {
                 }
             }
         }
+    }
+
+    /// The next page; the one after it, if there is one already, is read while this one is taken.
+    async fn page(&mut self, newest: u64) -> Result<Vec<Frame>, JournalError> {
+        let page = match self.ahead.take() {
+            Some(task) => task.await.unwrap_or(Err(JournalError::Stopping))?,
+            None => self.store.frames(&self.project, self.next).await?,
+        };
+        if page.is_empty() {
+            return Err(JournalError::damaged(format!(
+                "commit {} is missing",
+                self.next
+            )));
+        }
+        let after = page.last().map(|frame| frame.commit.number + 1);
+        if let Some(from) = after.filter(|from| *from <= newest) {
+            let (store, project) = (self.store.clone(), self.project.clone());
+            self.ahead = Some(tokio::spawn(
+                async move { store.frames(&project, from).await },
+            ));
+        }
+        Ok(page)
     }
 
     fn frame(&mut self, frame: Frame) -> Result<Tailed, JournalError> {
