@@ -6,10 +6,9 @@ NPM ?= npm
 # Tools that are fetched, not built, live here; nothing of it is committed.
 TOOLS := .cache/tools
 BUF := $(TOOLS)/node_modules/.bin/buf
-MODEL_DIR ?= $(HOME)/.cache/commonplace/models/all-MiniLM-L6-v2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check bench model fmt buf image clean
+.PHONY: help demo run test check bench fmt buf image clean
 
 help: ## list what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -21,12 +20,11 @@ demo: ## from nothing to a verified context pack
 run: ## serve on port 8083 over ~/.local/share/commonplace
 	$(CARGO) run --release --quiet -p commonplace-com -- serve
 
-test: model ## every test, with the real model, real processes and a real Python client
+test: ## every test, with the real model, real processes and a real Python client
+	$(CARGO) test --workspace --no-run --quiet
+	$(TARGET)/debug/com model pull
 	$(CARGO) test --workspace --quiet
 	$(PYTHON) tests/python/run.py
-
-model: ## fetch the embedding model unless it is there
-	$(CARGO) run --quiet -p commonplace-com -- model pull
 
 check: ## formatting, lints, documentation, licences, contracts
 	$(CARGO) fmt --all --check

@@ -1,6 +1,7 @@
 //! Starts the services of one process, in the order in which they call each other.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use commonplace_embed::Model;
@@ -27,6 +28,15 @@ pub enum NodeError {
     /// The data folder cannot be had.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// A service's folder cannot be made.
+    #[error("cannot create `{}`; check the permissions of the data folder", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        cause: std::io::Error,
+    },
     /// The journal did not start.
     #[error(transparent)]
     Journal(#[from] commonplace_journal::JournalError),
@@ -76,7 +86,6 @@ impl Channels {
 }
 
 /// The running services of this process.
-#[derive(Debug)]
 pub struct Node {
     channels: Channels,
     metrics: Arc<Metrics>,
@@ -93,7 +102,8 @@ impl Node {
     /// Error: the folder is in use or of a newer version, or a store in it is damaged.
     pub async fn start(options: &NodeOptions, clock: Arc<dyn Clock>) -> Result<Self, NodeError> {
         let folder = DataFolder::lock(&options.data_dir)?;
-        let data = folder.path();
+        // Each service has a folder of its own, and looks into no other.
+        let own = |service: &str| own_folder(folder.path(), service);
         let metrics = Metrics::new();
         let limits = Limits {
             concurrent_calls: options.concurrent_calls,
@@ -108,17 +118,19 @@ impl Node {
         };
 
         let journal =
-            commonplace_journal::start(options.journal.clone(), data, clock.clone()).await?;
+            commonplace_journal::start(options.journal.clone(), &own("journal")?, clock.clone())
+                .await?;
         let to_journal = channel(Routes::new(journal.service()));
-        let policy = commonplace_policy::start(options.policy.clone(), data, clock.clone()).await?;
+        let policy =
+            commonplace_policy::start(options.policy.clone(), &own("policy")?, clock.clone())
+                .await?;
         let to_policy = channel(Routes::new(policy.service()));
-        let ingest =
-            commonplace_ingest::start(options.ingest.clone(), to_journal.clone(), clock.clone())?;
+        let ingest = commonplace_ingest::start(options.ingest.clone(), to_journal.clone()).await?;
         let to_ingest = channel(Routes::new(ingest.service()));
         let model = load_model(options).await;
         let index = commonplace_index::start(
             options.index.clone(),
-            data,
+            folder.path(),
             to_journal.clone(),
             model,
             clock.clone(),
@@ -127,7 +139,7 @@ impl Node {
         let to_index = channel(Routes::new(index.service()));
         let retrieval = commonplace_retrieval::start(
             options.retrieval.clone(),
-            data,
+            &own("retrieval")?,
             to_index.clone(),
             to_policy.clone(),
             clock,
@@ -207,10 +219,23 @@ impl Node {
 
     /// Stops every service, callers first. What was acknowledged is on disk when this returns.
     pub async fn shutdown(self) {
-        self.retrieval.shutdown().await;
+        if let Err(error) = self.retrieval.shutdown().await {
+            tracing::error!(%error, "not every pack could be kept");
+        }
         self.index.shutdown().await;
-        self.journal.shutdown().await;
+        if let Err(error) = self.journal.shutdown().await {
+            tracing::error!(%error, "the journal did not stop well");
+        }
     }
+}
+
+fn own_folder(data: &Path, service: &str) -> Result<PathBuf, NodeError> {
+    let path = data.join(service);
+    std::fs::create_dir_all(&path).map_err(|cause| NodeError::Folder {
+        path: path.clone(),
+        cause,
+    })?;
+    Ok(path)
 }
 
 /// Loads the embedding model; without it dense search is off, and the reason is told with every answer.

@@ -1,5 +1,6 @@
 //! `com ingest`: sends files, folders or a repository's history, with a bar and a row for each.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -222,7 +223,7 @@ async fn feed(input: &Input, pieces: mpsc::Sender<IngestReportRequest>) -> anyho
             bar.finish_and_clear();
             Ok(())
         }
-        Input::Stdin => pour(tokio::io::stdin(), pieces, &ProgressBar::hidden()).await,
+        Input::Stdin => tokio::task::spawn_blocking(move || pour_stdin(&pieces)).await?,
         Input::Text(_, text) => pour(text.as_bytes(), pieces, &ProgressBar::hidden()).await,
         Input::Repository(path) => history(path, pieces).await,
     }
@@ -250,6 +251,25 @@ async fn pour(
     }
 }
 
+fn pour_stdin(pieces: &mpsc::Sender<IngestReportRequest>) -> anyhow::Result<()> {
+    let mut stdin = std::io::stdin().lock();
+    loop {
+        let mut chunk = Vec::new();
+        stdin
+            .by_ref()
+            .take(CHUNK as u64)
+            .read_to_end(&mut chunk)
+            .context("cannot read standard input")?;
+        let part = IngestReportRequest {
+            part: Some(Part::Chunk(chunk.into())),
+        };
+        let ended = matches!(&part.part, Some(Part::Chunk(bytes)) if bytes.is_empty());
+        if ended || pieces.blocking_send(part).is_err() {
+            return Ok(());
+        }
+    }
+}
+
 /// Runs git over the repository and sends what it prints.
 async fn history(path: &Path, pieces: mpsc::Sender<IngestReportRequest>) -> anyhow::Result<()> {
     let mut git = tokio::process::Command::new("git")
@@ -266,8 +286,9 @@ async fn history(path: &Path, pieces: mpsc::Sender<IngestReportRequest>) -> anyh
         anyhow::bail!("cannot read what git prints");
     };
     let mut complaint = String::new();
+    let hidden = ProgressBar::hidden();
     let (poured, read) = tokio::join!(
-        pour(printed, pieces, &ProgressBar::hidden()),
+        pour(printed, pieces, &hidden),
         complaints.read_to_string(&mut complaint)
     );
     poured?;

@@ -20,7 +20,11 @@ pub async fn run(global: &Global, command: Policy) -> anyhow::Result<()> {
             Policy::List => list(global, &mut client).await,
             Policy::Get { id, version } => {
                 let policy = client
-                    .get_policy(GetPolicyRequest { id, version })
+                    .get_policy(GetPolicyRequest {
+                        id,
+                        version,
+                        ..Default::default()
+                    })
                     .await?
                     .into_inner()
                     .policy;
