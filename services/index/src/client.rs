@@ -120,7 +120,7 @@ impl Feed {
         };
         let mut told = Told::default();
         take(first, &mut told)?;
-        while told.events() < events {
+        while !told.is_enough(events) {
             match self.message().now_or_never() {
                 None => break,
                 Some(Ok(Some(message))) => take(message, &mut told)?,
@@ -144,7 +144,7 @@ fn take(message: proto::TailResponse, told: &mut Told) -> Result<(), Failure> {
     match message.frame {
         Some(Kind::Commit(frame)) => {
             let frame = frame_from_proto(message.cursor, frame).map_err(|e| garbled(&e))?;
-            told.frames.push(frame);
+            told.push(frame);
         }
         Some(Kind::Heartbeat(heartbeat)) => told.head = Some(heartbeat.head_number),
         None => {}

@@ -19,6 +19,8 @@ const QUERY_BYTES: usize = 8_192;
 const SIGNAL_LIMIT: u32 = 1_000;
 /// Most that are reported although they may not be used.
 const INELIGIBLE_LIMIT: u32 = 100;
+/// Most records or tags to be included in any case.
+const ALWAYS_NAMES: u32 = 1_000;
 /// Most passages fetched at once.
 const MOST_KEYS: usize = 1_000;
 
@@ -61,6 +63,17 @@ fn limit(field: &str, found: u32, most: u32) -> Result<usize, Invalid> {
 }
 
 fn always_from_proto(always: proto::AlwaysInclude) -> Result<Always, Invalid> {
+    let lists = [
+        ("record_ids", always.record_ids.len()),
+        ("tags", always.tags.len()),
+    ];
+    for (field, found) in lists {
+        limit(
+            &format!("always_include.{field}"),
+            found as u32,
+            ALWAYS_NAMES,
+        )?;
+    }
     let record = |(place, text): (usize, String)| {
         RecordId::new(text).map_err(|error| {
             Invalid::new(format!("always_include.record_ids[{place}]"), error.problem)

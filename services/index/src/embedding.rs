@@ -139,8 +139,11 @@ impl Embedding {
     }
 }
 
-/// Embeds the next passages of a project. False: there are none.
+/// Gives the next passages of a project their vectors. False: there are none without.
 fn embed_some(embedder: &dyn Embedder, engine: &Engine, threads: usize) -> bool {
+    if engine.adopt_vectors() {
+        return true;
+    }
     let threads = threads.max(1);
     let (first, contents, texts) = engine.without_vector(SHARE * threads);
     if texts.is_empty() {

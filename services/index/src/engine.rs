@@ -19,7 +19,7 @@ use crate::prepare::{Prepared, prepare};
 use crate::record::encode;
 use crate::state::{Builder, State};
 use crate::texts::{TextWriter, Texts};
-use crate::vectors::{Codes, Embedder, VectorLog, Vectors};
+use crate::vectors::{Embedder, Kept, Made, VectorLog, Vectors};
 use crate::visibility::Views;
 use crate::{analyzer, budget, passage};
 
@@ -27,6 +27,9 @@ use crate::{analyzer, budget, passage};
 const VIEWS: usize = 6;
 /// Rows logs larger than this are written out before the next index commit.
 const PENDING_BYTES: usize = 8 << 20;
+
+const VECTORS: &str = "vectors.log";
+const KEPT_VECTORS: &str = "vectors.kept";
 
 /// Why a project's index cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +89,8 @@ pub(crate) struct Engine {
     published: RwLock<Arc<Snapshot>>,
     progress: watch::Sender<Progress>,
     views: Views,
+    /// Vectors of the index that stood here before.
+    kept: Mutex<Option<Kept>>,
     threads: usize,
 }
 
@@ -119,7 +124,7 @@ impl Engine {
             .map_err(|error| damaged(error.to_string()))?;
         let opened = embedder
             .map(|embedder| {
-                let path = folder.join("vectors.log");
+                let path = folder.join(VECTORS);
                 VectorLog::open(&path, embedder.fingerprint(), &builder.state)
             })
             .transpose()?;
@@ -137,7 +142,12 @@ impl Engine {
             dense: 0,
         };
         let snapshot = writer.snapshot();
+        let kept = embedder.and_then(|embedder| {
+            let path = folder.join(KEPT_VECTORS);
+            Kept::open(&path, embedder.fingerprint())
+        });
         Ok(Self {
+            kept: Mutex::new(kept),
             progress: watch::Sender::new(snapshot.progress),
             published: RwLock::new(Arc::new(snapshot)),
             writer: Mutex::new(writer),
@@ -215,8 +225,29 @@ impl Engine {
         (first, contents, texts)
     }
 
+    /// Takes over vectors of the index that stood here before. False: there are none for the next rows.
+    pub(crate) fn adopt_vectors(&self) -> bool {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(source) = kept.as_mut() else {
+            return false;
+        };
+        let snapshot = self.snapshot();
+        let first = snapshot.vectors.len();
+        match source.next(first, &snapshot.state) {
+            Ok(Some(made)) => {
+                self.add_vectors(first, &made);
+                true
+            }
+            Ok(None) => false,
+            Err(_) => {
+                *kept = None;
+                false
+            }
+        }
+    }
+
     /// Adds vectors of the rows from `first` on. What does not follow on is left out.
-    pub(crate) fn add_vectors(&self, first: usize, made: &[([u8; 16], Codes)]) {
+    pub(crate) fn add_vectors(&self, first: usize, made: &[Made]) {
         let mut writer = self.writer();
         if writer.vectors.len() != first {
             return;
@@ -387,3 +418,32 @@ fn parse_cursor(cursor: &lexical::Cursor) -> Result<(usize, String), EngineError
     let parsed = parts.and_then(|(number, hash)| Some((number.parse().ok()?, hash.to_owned())));
     parsed.ok_or_else(|| damaged("its words do not say what they belong to"))
 }
+
+/// Throws the index in a folder away. Its vectors are kept aside: those whose text comes in again are taken
+/// over. A folder that is not there is fine.
+pub(crate) fn wipe(folder: &Path) -> std::io::Result<()> {
+    let (Some(parent), Some(name)) = (folder.parent(), folder.file_name()) else {
+        return Ok(());
+    };
+    // A name that no project has.
+    let aside = parent.join(format!(".{}.vectors", name.to_string_lossy()));
+    let length = |name: &str| folder.join(name).metadata().map_or(0, |about| about.len());
+    let longer = if length(KEPT_VECTORS) > length(VECTORS) {
+        KEPT_VECTORS
+    } else {
+        VECTORS
+    };
+    let saved = std::fs::rename(folder.join(longer), &aside).is_ok();
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    if saved {
+        std::fs::create_dir_all(folder)?;
+        std::fs::rename(&aside, folder.join(KEPT_VECTORS))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

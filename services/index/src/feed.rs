@@ -2,6 +2,9 @@
 
 use commonplace_types::{CommitHash, Event, LaneInterval, Timestamp, Visible};
 
+/// Text that is enough for a batch: about what one commit may hold.
+const BATCH_BYTES: usize = 16 << 20;
+
 /// One commit with its events, as `journal.Tail` sends it.
 #[derive(Debug, Clone)]
 pub struct Frame {
@@ -34,15 +37,22 @@ pub(crate) struct Told {
     pub(crate) frames: Vec<Frame>,
     /// Number of the journal's newest commit, if it said so.
     pub(crate) head: Option<u64>,
+    events: usize,
+    bytes: usize,
 }
 
 impl Told {
-    /// Events in all; a commit without any counts as one.
-    pub(crate) fn events(&self) -> usize {
-        self.frames
-            .iter()
-            .map(|frame| frame.events.len().max(1))
-            .sum()
+    /// Adds the next commit.
+    pub(crate) fn push(&mut self, frame: Frame) {
+        let bytes = |event: &Event| event.draft.title.len() + event.draft.text.len();
+        self.events += frame.events.len().max(1);
+        self.bytes += frame.events.iter().map(bytes).sum::<usize>();
+        self.frames.push(frame);
+    }
+
+    /// Whether there is enough to be taken in: that many events, or much text.
+    pub(crate) fn is_enough(&self, events: usize) -> bool {
+        self.events >= events || self.bytes >= BATCH_BYTES
     }
 }
 

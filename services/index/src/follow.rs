@@ -5,7 +5,6 @@
 //! is damaged, of another version or of another history is thrown away and built again, with a
 //! warning; a feed or a disk that fails is tried again, ever more slowly.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::client::{Feed, Journal};
 use crate::config::{Options, or_processors};
 use crate::embedding::Embedding;
-use crate::engine::{Engine, EngineError};
+use crate::engine::{Engine, EngineError, wipe};
 use crate::feed::Told;
 use crate::project::{Project, Rebuild};
 
@@ -268,14 +267,6 @@ impl Follower {
 
 fn ended() -> Failure {
     Failure::new(Code::Unavailable, "FEED_ENDED").message("it was closed")
-}
-
-/// Removes a folder and everything in it; one that is not there is fine.
-fn wipe(folder: &Path) -> std::io::Result<()> {
-    match std::fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
 
 /// Runs work that takes long, or waits for the disk, where it holds up no other task.

@@ -48,6 +48,8 @@ mod search;
 mod service;
 mod state;
 mod status;
+#[cfg(test)]
+mod testing;
 mod texts;
 mod vectors;
 mod visibility;

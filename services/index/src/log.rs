@@ -72,6 +72,27 @@ impl Log {
     }
 }
 
+/// The whole frames of a log that nobody writes, in order.
+#[derive(Debug)]
+pub(crate) struct Frames {
+    reader: BufReader<File>,
+}
+
+impl Frames {
+    /// Opens a log to read. Error: there is none.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        let reader = BufReader::with_capacity(1 << 20, File::open(path)?);
+        Ok(Self { reader })
+    }
+
+    /// The next payload; none at the end and where the log is damaged.
+    pub(crate) fn next(&mut self) -> Option<Vec<u8>> {
+        let mut payload = Vec::new();
+        let read = read_frame(&mut self.reader, &mut payload);
+        read.unwrap_or(false).then_some(payload)
+    }
+}
+
 /// Reads the next frame's payload. False: there is no further whole frame.
 fn read_frame(reader: &mut impl Read, payload: &mut Vec<u8>) -> io::Result<bool> {
     let mut header = [0; HEADER];

@@ -47,7 +47,7 @@ fn prepare_event(event: &Event) -> Prepared {
     if draft.operation == Operation::Retract {
         return Prepared::default();
     }
-    let title_terms = analyzer::terms(&draft.title);
+    let title_terms = analyzer::title_terms(&draft.title);
     let title_tokens = budget::item_tokens(&draft.title, "");
     let mut prepared = Prepared::default();
     for range in passage::split(draft.artifact_type.as_str(), &draft.text) {

@@ -435,3 +435,6 @@ fn candidate(
 pub(crate) fn moment(micros: i64) -> Timestamp {
     Timestamp::from_micros(micros).unwrap_or(Timestamp::MIN)
 }
+
+#[cfg(test)]
+mod tests;

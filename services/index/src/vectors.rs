@@ -10,13 +10,16 @@ use std::path::Path;
 
 use crate::codec::{Decoder, Encoder, Malformed};
 use crate::column::Column;
-use crate::log::Log;
+use crate::log::{Frames, Log};
 use crate::state::State;
 
 pub use commonplace_embed::DIMENSION;
 
 /// A quantized vector.
 pub type Codes = [i8; DIMENSION];
+
+/// A vector, with the content hash of the row that it was made for.
+pub(crate) type Made = ([u8; 16], Codes);
 
 /// Turns texts into vectors: always the same one for the same text.
 pub trait Embedder: Send + Sync + 'static {
@@ -148,7 +151,7 @@ impl VectorLog {
     }
 
     /// Adds the vectors of the rows from `first` on.
-    pub(crate) fn append(&mut self, first: usize, made: &[([u8; 16], Codes)]) {
+    pub(crate) fn append(&mut self, first: usize, made: &[Made]) {
         let mut out = Encoder::default();
         out.number(first as u64);
         out.number(made.len() as u64);
@@ -167,25 +170,76 @@ impl VectorLog {
 
 /// Takes over a frame whose vectors follow on and belong to the rows' content. Error: they do not.
 fn take_frame(payload: &[u8], state: &State, vectors: &mut Vectors) -> Result<(), Malformed> {
-    let made = decode_frame(payload, vectors.len())?;
-    let rows = vectors.len()..vectors.len() + made.len();
-    if rows.end > state.rows.len() {
-        return Err(Malformed);
-    }
-    let same =
-        |(row, (content, _)): (usize, &([u8; 16], Codes))| state.rows.at(row).content == *content;
-    if !rows.zip(&made).all(same) {
+    let (first, made) = decode_frame(payload)?;
+    if first != vectors.len() || !belong(&made, first, state) {
         return Err(Malformed);
     }
     made.into_iter().for_each(|(_, codes)| vectors.push(codes));
     Ok(())
 }
 
-fn decode_frame(payload: &[u8], first: usize) -> Result<Vec<([u8; 16], Codes)>, Malformed> {
-    let mut input = Decoder::new(payload);
-    if input.number()? != first as u64 {
-        return Err(Malformed);
+/// Whether vectors were made for the content that the rows from `first` on have.
+fn belong(made: &[Made], first: usize, state: &State) -> bool {
+    let end = first + made.len();
+    end <= state.rows.len()
+        && state
+            .rows
+            .range(first, end)
+            .zip(made)
+            .all(|(row, (content, _))| row.content == *content)
+}
+
+/// The vectors of an index that was thrown away: its rows come again in the same order, so most of them,
+/// and mostly all, need not be made again.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    frames: Frames,
+    /// Read, but not yet of use: the first row, and what was made.
+    next: Option<(usize, Vec<Made>)>,
+}
+
+impl Kept {
+    /// Opens what was kept. None: nothing was, or it was made by another embedder.
+    pub(crate) fn open(path: &Path, fingerprint: &str) -> Option<Self> {
+        let mut frames = Frames::open(path).ok()?;
+        let head = frames.next()?;
+        (head == fingerprint.as_bytes()).then_some(Self { frames, next: None })
     }
+
+    /// The vectors of the next rows, from `first` on. None: they are not there, or these rows have not come
+    /// yet. Error: nothing further is of use.
+    pub(crate) fn next(
+        &mut self,
+        first: usize,
+        state: &State,
+    ) -> Result<Option<Vec<Made>>, Malformed> {
+        loop {
+            let (from, mut made) = match self.next.take() {
+                Some(next) => next,
+                None => decode_frame(&self.frames.next().ok_or(Malformed)?)?,
+            };
+            if from > first {
+                return Err(Malformed);
+            }
+            if from + made.len() <= first {
+                continue;
+            }
+            if from + made.len() > state.rows.len() {
+                self.next = Some((from, made));
+                return Ok(None);
+            }
+            let made = made.split_off(first - from);
+            return match belong(&made, first, state) {
+                true => Ok(Some(made)),
+                false => Err(Malformed),
+            };
+        }
+    }
+}
+
+fn decode_frame(payload: &[u8]) -> Result<(usize, Vec<Made>), Malformed> {
+    let mut input = Decoder::new(payload);
+    let first = input.small()? as usize;
     let count = input.small()?;
     let made = (0..count)
         .map(|_| {
@@ -194,5 +248,5 @@ fn decode_frame(payload: &[u8], first: usize) -> Result<Vec<([u8; 16], Codes)>, 
         })
         .collect::<Result<_, _>>()?;
     input.end()?;
-    Ok(made)
+    Ok((first, made))
 }
