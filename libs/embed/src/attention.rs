@@ -3,6 +3,11 @@
 //! Each score is one chain of fused multiply-adds over the head's 32 inputs and each output one
 //! chain over the tokens, so vectors may span keys or outputs without changing a bit.
 
+#![allow(
+    clippy::needless_range_loop,
+    reason = "parallel arrays of registers read best by index"
+)]
+
 use crate::linear::{Row, tiles};
 use crate::math::exp2;
 use crate::simd::{Kernel, Lanes, Line};

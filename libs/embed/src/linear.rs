@@ -4,6 +4,11 @@
 //! x ≈ low + step·q, so no token's numbers depend on its neighbours. Then
 //! y = step·scale·Σq·q + (low·scale·Σq + b), and the integer sum is exact in any order.
 
+#![allow(
+    clippy::needless_range_loop,
+    reason = "parallel arrays of registers read best by index"
+)]
+
 use crate::math::gelu;
 use crate::simd::{BLOCK, Kernel, Lanes, Line, Quad};
 

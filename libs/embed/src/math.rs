@@ -9,8 +9,8 @@ use crate::simd::{Lanes, ROUNDING};
 /// 2^x on [-0.5, 0.5], lowest power first; the first is exactly one, so 2^n is exact.
 const EXP2: [f32; 7] = [
     1.0,
-    0.693_147_2,
-    0.240_226_51,
+    std::f32::consts::LN_2,
+    0.240_226_5,
     0.055_503_27,
     0.009_618_026,
     0.001_340_043_2,

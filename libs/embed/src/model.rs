@@ -27,7 +27,7 @@ struct Shared {
     idle: Mutex<Vec<Workspace>>,
 }
 
-/// The memory of one call at a time: about 10 KiB per token of the longest text seen.
+/// The memory of one call at a time: about 16 KiB per token of the longest text seen.
 #[derive(Default)]
 pub struct Workspace {
     tokens: Vec<u32>,

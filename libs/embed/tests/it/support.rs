@@ -111,21 +111,96 @@ const WORDS: &[&str] = &[
     "CamelCase",
 ];
 
-/// Gives `count` different texts of 1 to `longest` words, always the same.
-pub fn texts(count: usize, longest: usize) -> Vec<String> {
-    let mut state = 0x5eed_u64;
-    let mut below = |bound: usize| {
-        state = state
+const SUBJECTS: &[&str] = &[
+    "the search index",
+    "our payment service",
+    "a failing unit test",
+    "the release branch",
+    "Dr. Nakamura",
+    "an orbiting satellite",
+    "def parse_header(line):",
+    "the nightly backup",
+    "her grandmother's soup",
+    "java.lang.NullPointerException",
+    "the café in Zürich",
+    "the boundary layer",
+    "kubectl rollout undo",
+    "a heat exchanger",
+    "the flaky login page",
+];
+const VERBS: &[&str] = &[
+    "was rolled back after",
+    "depends on",
+    "returns None instead of",
+    "cannot explain",
+    "slowed down because of",
+    "was replaced by",
+    "increases with",
+    "must never overwrite",
+    "was first described in",
+    "raises an error when reading",
+    "tastes better than",
+];
+const OBJECTS: &[&str] = &[
+    "the 2.4.1 upgrade",
+    "supersonic flow over a wedge",
+    "a missing database migration",
+    "garlic and olive oil",
+    "src/server/config.rs line 120",
+    "the transaction log",
+    "a 99th percentile latency of 350 ms",
+    "two conflicting decisions",
+    "an expired certificate",
+    "the third symphony",
+    "utf-8 encoded file names",
+    "commit 9ac37c7",
+    "the thread pool",
+];
+
+/// A small generator: the tests need variety, not quality.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self
+            .0
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as usize % bound
-    };
+        (self.0 >> 33) as usize % bound
+    }
+
+    fn pick<'a>(&mut self, choices: &[&'a str]) -> &'a str {
+        choices[self.below(choices.len())]
+    }
+}
+
+/// Gives `count` texts of 1 to `longest` unconnected words, always the same.
+pub fn texts(count: usize, longest: usize) -> Vec<String> {
+    let mut random = Random(0x5eed);
     let mut text = || {
-        let words = 1 + below(longest);
+        let words = 1 + random.below(longest);
         (0..words)
-            .map(|_| WORDS[below(WORDS.len())])
+            .map(|_| random.pick(WORDS))
             .collect::<Vec<_>>()
             .join(" ")
     };
     (0..count).map(|_| text()).collect()
+}
+
+/// Gives `count` texts of one to four statements, always the same.
+pub fn statements(count: usize) -> Vec<String> {
+    let mut random = Random(0xfacade);
+    let mut statement = || {
+        [SUBJECTS, VERBS, OBJECTS]
+            .map(|choices| random.pick(choices))
+            .join(" ")
+    };
+    (0..count)
+        .map(|index| {
+            (0..=index % 4)
+                .map(|_| statement())
+                .collect::<Vec<_>>()
+                .join(". ")
+        })
+        .collect()
 }

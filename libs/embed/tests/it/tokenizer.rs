@@ -100,6 +100,7 @@ fn random_texts_give_the_ids_of_the_reference() {
     let texts = prop::collection::vec(characters, 0..120);
     let mut runner = TestRunner::new(Config {
         cases: 2000,
+        failure_persistence: None,
         ..Config::default()
     });
     runner
