@@ -1,11 +1,14 @@
 //! Ingest's messages between wire and domain.
 
+use commonplace_proto::common::EventDraft;
 use commonplace_proto::ingest as proto;
-use commonplace_types::{BranchName, Invalid, ProjectName};
+use commonplace_types::{BranchName, Draft, Invalid, ProjectName, limits};
 
-use crate::adapter::{FORMATS, Format};
+use crate::adapter::{FORMATS, Format, Refusal, cut_line};
+use crate::config::Options;
 use crate::error::IngestError;
-use crate::intake::{Origin, Tally};
+use crate::intake::{Batcher, Intake, Origin, Ready, Tally};
+use crate::redact::{RULES_VERSION, Redactor};
 
 /// Where events go and who sends them.
 #[derive(Debug, Clone)]
@@ -45,10 +48,14 @@ pub(crate) fn header_from_proto(header: proto::ReportHeader) -> Result<Header, I
     let format = Format::named(&header.format).ok_or_else(|| {
         IngestError::UnknownFormat(header.format.escape_debug().take(60).collect())
     })?;
-    let message = match header.name.as_str() {
-        "" => format!("Ingest a {} report", format.name),
-        name => format!("Ingest {} report {name}", format.name),
+    let name = match header.name.as_str() {
+        "" => String::new(),
+        name => format!(" {}", cut_line(name, limits::ACTOR_BYTES)),
     };
+    let message = format!(
+        "Ingest {} report{name} (redaction rules {RULES_VERSION})",
+        format.name
+    );
     let target = target_from_proto(&header.project, &header.branch, &header.author, message)
         .map_err(|error| error.under("header"))?;
     let origin = Origin {
@@ -112,4 +119,56 @@ pub(crate) fn formats_to_proto() -> proto::ListFormatsResponse {
     proto::ListFormatsResponse {
         formats: FORMATS.iter().map(format).collect(),
     }
+}
+
+/// Drafts of one call, masked and named.
+pub(crate) struct Taken {
+    pub(crate) batches: Vec<Vec<Draft>>,
+    /// One per draft as sent; empty where it was refused.
+    pub(crate) ids: Vec<String>,
+    pub(crate) tally: Tally,
+}
+
+/// Reads, masks and names the drafts of one call; each that is wrong is refused with its place.
+pub(crate) fn events_from_proto(
+    events: Vec<EventDraft>,
+    author: String,
+    redactor: &Redactor,
+    options: &Options,
+) -> Taken {
+    let origin = Origin {
+        source: String::new(),
+        author,
+    };
+    let mut intake = Intake::new(redactor, options, origin, true);
+    let mut batcher = Batcher::new(options);
+    let mut taken = Taken {
+        batches: Vec::new(),
+        ids: Vec::with_capacity(events.len()),
+        tally: Tally::default(),
+    };
+    for (place, event) in events.into_iter().enumerate() {
+        let ready =
+            commonplace_rpc::convert::draft_from_proto(event).and_then(|draft| intake.ready(draft));
+        taken.ids.push(match ready {
+            Ok(Ready::New(draft, size)) => {
+                let id = draft.id.map(|id| id.to_string()).unwrap_or_default();
+                taken.batches.extend(batcher.add(*draft, size));
+                id
+            }
+            Ok(Ready::Repeat(id)) => id.to_string(),
+            Err(Invalid { field, problem }) => {
+                intake.refuse(Refusal {
+                    location: format!("events[{place}]"),
+                    field,
+                    reason: problem,
+                });
+                String::new()
+            }
+        });
+    }
+    taken.batches.push(batcher.rest());
+    taken.batches.retain(|batch| !batch.is_empty());
+    taken.tally = intake.tally;
+    taken
 }

@@ -279,5 +279,28 @@ fn outcome(read: Result<(), ReportError>, format: &'static Format) -> Result<(),
     }
 }
 
+/// Whether two drafts differ at most in where they came from and in what the journal adds. A commit of a
+/// repository is the same commit whatever the version of git that printed it.
+pub fn says_the_same(sent: &Draft, held: &Draft) -> bool {
+    let content = |draft: &Draft| {
+        let mut draft = draft.clone();
+        draft.id = None;
+        draft.source.clear();
+        draft.author.clear();
+        draft.supersedes.clear();
+        draft.record_id = sent.record_id.clone();
+        draft.event_time = draft.event_time.filter(|_| sent.event_time.is_some());
+        draft.canonical_bytes()
+    };
+    let is_commit = |draft: &Draft| {
+        draft
+            .record_id
+            .as_ref()
+            .is_some_and(|id| id.as_str().starts_with("commit:"))
+    };
+    let same_commit = is_commit(sent) && is_commit(held) && sent.record_id == held.record_id;
+    same_commit || content(sent) == content(held)
+}
+
 #[cfg(test)]
 mod tests;

@@ -28,7 +28,7 @@ pub mod redact;
 pub mod samples;
 pub mod service;
 
-pub use adapter::git::GIT_LOG_ARGUMENTS;
+pub use adapter::git::{GIT_LOG_ARGUMENTS, parts as git_parts};
 pub use config::Options;
 pub use error::IngestError;
 pub use service::{Ingest, start};

@@ -17,7 +17,7 @@ use crate::adapter::{Refusal, Stopped, cut_line};
 use crate::config::Options;
 use crate::convert::{self, Header, Target};
 use crate::error::IngestError;
-use crate::intake::{self, Batcher, Intake, Origin, Ready, Tally};
+use crate::intake::{self, Tally};
 use crate::redact::{Receipts, Redactor};
 
 /// Most bytes of one chunk of a report.
@@ -221,7 +221,9 @@ impl Ingest {
         }
         let target = convert::target_from_proto(&project, &branch, &author, message)?;
         let shared = self.shared.clone();
-        let taking = tokio::task::spawn_blocking(move || take_events(&shared, author, events));
+        let taking = tokio::task::spawn_blocking(move || {
+            convert::events_from_proto(events, author, &shared.redactor, &shared.options)
+        });
         let taken = taking.await.map_err(|_| IngestError::Interrupted)?;
         let mut appender = Appender::new(&self.shared, target);
         for batch in taken.batches {
@@ -239,55 +241,6 @@ impl Ingest {
             event_ids,
         })
     }
-}
-
-/// Drafts of one call, masked and named.
-struct Taken {
-    batches: Vec<Vec<Draft>>,
-    /// One per draft as sent; empty where it was refused.
-    ids: Vec<String>,
-    tally: Tally,
-}
-
-fn take_events(
-    shared: &Shared,
-    author: String,
-    events: Vec<commonplace_proto::common::EventDraft>,
-) -> Taken {
-    let origin = Origin {
-        source: String::new(),
-        author,
-    };
-    let mut intake = Intake::new(&shared.redactor, &shared.options, origin, true);
-    let mut batcher = Batcher::new(&shared.options);
-    let mut taken = Taken {
-        batches: Vec::new(),
-        ids: Vec::with_capacity(events.len()),
-        tally: Tally::default(),
-    };
-    for (place, event) in events.into_iter().enumerate() {
-        let ready = shared_convert::draft_from_proto(event).and_then(|draft| intake.ready(draft));
-        taken.ids.push(match ready {
-            Ok(Ready::New(draft, size)) => {
-                let id = draft.id.map(|id| id.to_string()).unwrap_or_default();
-                taken.batches.extend(batcher.add(*draft, size));
-                id
-            }
-            Ok(Ready::Repeat(id)) => id.to_string(),
-            Err(Invalid { field, problem }) => {
-                intake.refuse(Refusal {
-                    location: format!("events[{place}]"),
-                    field,
-                    reason: problem,
-                });
-                String::new()
-            }
-        });
-    }
-    taken.batches.push(batcher.rest());
-    taken.batches.retain(|batch| !batch.is_empty());
-    taken.tally = intake.tally;
-    taken
 }
 
 /// Appends the batches of one call and counts what became of them.
@@ -337,7 +290,7 @@ impl Appender {
         for (draft, held) in batch.into_iter().zip(held) {
             match held {
                 None => fresh.push(draft),
-                Some(held) if says_the_same(&draft, &held) => self.duplicates += 1,
+                Some(held) if intake::says_the_same(&draft, &held) => self.duplicates += 1,
                 Some(_) => self.refused.extend(draft.id.map(|id| id.to_string())),
             }
         }
@@ -499,27 +452,4 @@ async fn wait_to_repeat(failure: Failure, attempt: u32) -> Result<(), Failure> {
     }
     tokio::time::sleep(delay).await;
     Ok(())
-}
-
-/// Whether two drafts differ at most in where they came from and in what the journal adds. A commit of a
-/// repository is the same commit whatever the version of git that printed it.
-fn says_the_same(sent: &Draft, held: &Draft) -> bool {
-    let content = |draft: &Draft| {
-        let mut draft = draft.clone();
-        draft.id = None;
-        draft.source.clear();
-        draft.author.clear();
-        draft.supersedes.clear();
-        draft.record_id = sent.record_id.clone();
-        draft.event_time = draft.event_time.filter(|_| sent.event_time.is_some());
-        draft.canonical_bytes()
-    };
-    let is_commit = |draft: &Draft| {
-        draft
-            .record_id
-            .as_ref()
-            .is_some_and(|id| id.as_str().starts_with("commit:"))
-    };
-    let same_commit = is_commit(sent) && is_commit(held) && sent.record_id == held.record_id;
-    same_commit || content(sent) == content(held)
 }

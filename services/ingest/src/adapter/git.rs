@@ -4,6 +4,8 @@
 //! a NUL byte; git ends messages at a NUL and starts every line of a diff with another character, so nothing
 //! inside a commit can be taken for the start of one.
 
+mod parts;
+
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
@@ -15,6 +17,8 @@ use super::text::place_of;
 use super::{
     Found, Refusal, ReportError, Sink, TextLimits, cut_line, cut_middle, plain, record_id,
 };
+
+pub use parts::{Parts, parts};
 
 /// What to call git with, in the repository: `git -C PATH` and these, then revisions if not all of HEAD.
 /// Settings of the user that would change the output are overridden.

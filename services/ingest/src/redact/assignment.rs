@@ -200,7 +200,7 @@ fn is_secret(text: &str, name: Span, form: Form, value: Span) -> bool {
         }
         Form::Tight if follows_name(name, value) => shape::looks_random(value),
         Form::Tight => {
-            let name_like = shape::is_path_of_names(value) && !(password && !value.contains('.'));
+            let name_like = shape::is_path_of_names(value) && (!password || value.contains('.'));
             has_digit_and_letter(value) && !name_like || shape::looks_random(value)
         }
         Form::Flag => has_digit_and_letter(value) && value.len() >= 6,

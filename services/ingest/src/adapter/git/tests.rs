@@ -4,7 +4,13 @@ use std::process::Command;
 use super::super::tests::{appended, attribute, found};
 use super::*;
 
-fn commit(hash: char, parents: &str, subject: &str, body: &str, changes: &str) -> String {
+pub(super) fn commit(
+    hash: char,
+    parents: &str,
+    subject: &str,
+    body: &str,
+    changes: &str,
+) -> String {
     let hash = hash.to_string().repeat(40);
     let date = "2026-11-20T10:00:00+01:00";
     format!(
