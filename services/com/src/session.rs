@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
-use commonplace_node::{Channels, Node, NodeOptions};
+use commonplace_node::{Channels, Node, NodeError, NodeOptions};
 use commonplace_rpc::{Channel, RemoteOptions, context};
+use commonplace_storage::StorageError;
 use commonplace_types::SystemClock;
 
 use crate::cli::Global;
@@ -20,6 +20,18 @@ pub fn settings(global: &Global) -> anyhow::Result<NodeOptions> {
         flags.push(("data_dir".into(), folder.display().to_string()));
     }
     Ok(commonplace_config::load(global.config.as_deref(), &flags)?)
+}
+
+/// Says which folder could not be opened, and how to go on when a server holds it.
+pub fn explain(error: NodeError, folder: &str) -> anyhow::Error {
+    let in_use = matches!(error, NodeError::Storage(StorageError::InUse { .. }));
+    let error = anyhow::Error::from(error);
+    if in_use {
+        return error.context(
+            "if a server holds the data folder, call it with --server http://127.0.0.1:8083",
+        );
+    }
+    error.context(format!("cannot open the data folder {folder}"))
 }
 
 /// Open channels to all services. Must be closed.
@@ -43,7 +55,7 @@ impl Session {
         let folder = options.data_dir.display().to_string();
         let node = Node::start(&options, Arc::new(SystemClock))
             .await
-            .with_context(|| format!("cannot open the data folder {folder}"))?;
+            .map_err(|error| explain(error, &folder))?;
         Ok(Self {
             channels: node.channels().clone(),
             node: Some(node),

@@ -262,18 +262,24 @@ fn a_full_disk_loses_nothing_acknowledged() {
     let data = small.0.path();
     let good = file(inputs.path(), "good.jsonl", GOOD);
     run(data, &["ingest", "--from", "jsonl", &good]).ok();
-    let line = |number: usize| {
-        let text: String = (0..2_000)
-            .map(|word| format!("word{number}x{word} "))
-            .collect();
+    // Hashes do not shrink, however they are kept.
+    let mut state = 1_u64;
+    let mut word = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        format!("{state:016x} ")
+    };
+    let mut line = |number: usize| {
+        let text: String = (0..1_500).map(|_| word()).collect();
         format!("{{\"artifact_type\":\"bug\",\"title\":\"large {number}\",\"text\":\"{text}\"}}\n")
     };
     let large = file(
         inputs.path(),
         "large.jsonl",
-        (0..400).map(line).collect::<String>(),
+        (0..600).map(&mut line).collect::<String>(),
     );
-    run(data, &["ingest", "--from", "jsonl", "--no-wait", &large]).says(1, &["disk"]);
+    run(data, &["ingest", "--from", "jsonl", "--no-wait", &large]).says(1, &["disk is full"]);
     // Space is made by taking away what is only a cache.
     std::fs::remove_dir_all(data.join("index")).unwrap();
     assert!(count(data) >= 1);

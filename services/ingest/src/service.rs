@@ -30,6 +30,8 @@ const BATCHES_AHEAD: usize = 2;
 const HELD_AT_ONCE: usize = 16;
 /// How often an append is tried, always under the same request id.
 const ATTEMPTS: u32 = 6;
+/// Longest delay that is waited out here.
+const LONGEST_DELAY: Duration = Duration::from_secs(2);
 
 /// The running service; clones share it.
 #[derive(Debug, Clone)]
@@ -447,7 +449,8 @@ async fn wait_to_repeat(failure: Failure, attempt: u32) -> Result<(), Failure> {
         .retry_after
         .unwrap_or(Duration::from_millis(20) * 2_u32.pow(attempt.min(8)));
     let in_time = context::remaining().is_none_or(|left| left > delay);
-    if !passing || attempt >= ATTEMPTS || !in_time {
+    // A long delay, such as that of a full disk, is for the caller to wait out, who can do something about it.
+    if !passing || attempt >= ATTEMPTS || !in_time || delay > LONGEST_DELAY {
         return Err(failure);
     }
     tokio::time::sleep(delay).await;

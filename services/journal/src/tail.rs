@@ -20,6 +20,10 @@ use crate::store::{Frame, Store};
 use crate::token::{Kind, Refused};
 use crate::{Journal, JournalError};
 
+/// How often, and after what wait, a page that should be there is read again before it counts as lost.
+const LAGGING_READS: u32 = 20;
+const LAG: std::time::Duration = std::time::Duration::from_millis(50);
+
 /// One message of a tail.
 #[derive(Debug, Clone)]
 pub enum TailItem {
@@ -168,10 +172,18 @@ impl Follower {
 
     /// The next page; the one after it, if there is one already, is read while this one is taken.
     async fn page(&mut self, newest: u64) -> Result<Vec<Frame>, JournalError> {
-        let page = match self.ahead.take() {
+        let mut page = match self.ahead.take() {
             Some(task) => task.await.unwrap_or(Err(JournalError::Stopping))?,
             None => self.store.frames(&self.project, self.next).await?,
         };
+        // A reading connection can lag behind the writer for a moment when the disk has just been full.
+        for _ in 0..LAGGING_READS {
+            if !page.is_empty() {
+                break;
+            }
+            tokio::time::sleep(LAG).await;
+            page = self.store.frames(&self.project, self.next).await?;
+        }
         if page.is_empty() {
             return Err(JournalError::damaged(format!(
                 "commit {} is missing",

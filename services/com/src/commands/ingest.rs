@@ -1,8 +1,8 @@
 //! `com ingest`: sends files, folders or a repository's history, with a bar and a row for each.
 
-use std::io::Read;
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use anyhow::Context;
 use commonplace_proto::ingest::ingest_report_request::Part;
@@ -33,6 +33,8 @@ pub enum Input {
     Stdin,
     /// Text at hand, with the name it goes by.
     Text(String, String),
+    /// A part of a history.
+    Bytes(Vec<u8>),
 }
 
 impl Input {
@@ -41,6 +43,7 @@ impl Input {
             Self::File(path) | Self::Repository(path) => path.display().to_string(),
             Self::Stdin => "standard input".into(),
             Self::Text(name, _) => name.clone(),
+            Self::Bytes(_) => "part of a history".into(),
         }
     }
 }
@@ -197,6 +200,17 @@ async fn send(
     header: ReportHeader,
     input: &Input,
 ) -> anyhow::Result<IngestSummary> {
+    match input {
+        Input::Repository(path) => history(session, header, path).await,
+        input => send_report(session, header, input).await,
+    }
+}
+
+async fn send_report(
+    session: &Session,
+    header: ReportHeader,
+    input: &Input,
+) -> anyhow::Result<IngestSummary> {
     let (pieces, waiting) = mpsc::channel(CHUNKS_WAITING);
     let first = IngestReportRequest {
         part: Some(Part::Header(header)),
@@ -225,7 +239,8 @@ async fn feed(input: &Input, pieces: mpsc::Sender<IngestReportRequest>) -> anyho
         }
         Input::Stdin => tokio::task::spawn_blocking(move || pour_stdin(&pieces)).await?,
         Input::Text(_, text) => pour(text.as_bytes(), pieces, &ProgressBar::hidden()).await,
-        Input::Repository(path) => history(path, pieces).await,
+        Input::Bytes(bytes) => pour(bytes.as_slice(), pieces, &ProgressBar::hidden()).await,
+        Input::Repository(_) => Ok(()),
     }
 }
 
@@ -270,39 +285,93 @@ fn pour_stdin(pieces: &mpsc::Sender<IngestReportRequest>) -> anyhow::Result<()> 
     }
 }
 
-/// Runs git over the repository and sends what it prints.
-async fn history(path: &Path, pieces: mpsc::Sender<IngestReportRequest>) -> anyhow::Result<()> {
-    let mut git = tokio::process::Command::new("git")
+/// Most bytes of a history in one report, well within what a report may hold.
+const PART_BYTES: usize = 16 << 20;
+
+/// Runs git over the repository and sends what it prints, in parts.
+async fn history(
+    session: &Session,
+    header: ReportHeader,
+    path: &Path,
+) -> anyhow::Result<IngestSummary> {
+    let (parts, mut waiting) = mpsc::channel::<Vec<u8>>(1);
+    let repository = path.to_owned();
+    let reading = tokio::task::spawn_blocking(move || read_history(&repository, &parts));
+    let bar = output::progress(0, "history", true);
+    let mut total = IngestSummary::default();
+    while let Some(part) = waiting.recv().await {
+        bar.inc(part.len() as u64);
+        let summary = send_report(session, header.clone(), &Input::Bytes(part)).await?;
+        merge(&mut total, summary);
+    }
+    bar.finish_and_clear();
+    reading.await??;
+    Ok(total)
+}
+
+fn read_history(repository: &Path, parts: &mpsc::Sender<Vec<u8>>) -> anyhow::Result<()> {
+    let mut git = Command::new("git")
         .arg("-C")
-        .arg(path)
+        .arg(repository)
         .args(commonplace_ingest::GIT_LOG_ARGUMENTS)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .kill_on_drop(true)
         .spawn()
         .context("cannot run git; is it installed?")?;
     let (Some(printed), Some(mut complaints)) = (git.stdout.take(), git.stderr.take()) else {
         anyhow::bail!("cannot read what git prints");
     };
-    let mut complaint = String::new();
-    let hidden = ProgressBar::hidden();
-    let (poured, read) = tokio::join!(
-        pour(printed, pieces, &hidden),
-        complaints.read_to_string(&mut complaint)
-    );
-    poured?;
-    read?;
-    let status = git.wait().await?;
-    if !status.success() && !complaint.contains("does not have any commits") {
-        return Err(Refused(format!(
+    let complaint = std::thread::spawn(move || std::io::read_to_string(&mut complaints));
+    for part in commonplace_ingest::git_parts(BufReader::new(printed), PART_BYTES) {
+        if parts.blocking_send(part?).is_err() {
+            let _ = git.kill();
+            break;
+        }
+    }
+    let status = git.wait()?;
+    let complaint = complaint
+        .join()
+        .ok()
+        .and_then(Result::ok)
+        .unwrap_or_default();
+    if !status.success() && !parts.is_closed() && !complaint.contains("does not have any commits") {
+        let text = format!(
             "git log in {} failed: {}",
-            path.display(),
+            repository.display(),
             complaint.trim()
-        ))
-        .into());
+        );
+        return Err(Refused(text).into());
     }
     Ok(())
+}
+
+/// Adds what came of another part.
+fn merge(total: &mut IngestSummary, part: IngestSummary) {
+    total.added += part.added;
+    total.duplicates += part.duplicates;
+    total.refusals.extend(part.refusals);
+    total.commit = part.commit;
+    for redaction in part.redactions {
+        match total
+            .redactions
+            .iter_mut()
+            .find(|known| known.rule == redaction.rule)
+        {
+            Some(known) => known.count += redaction.count,
+            None => total.redactions.push(redaction),
+        }
+    }
+    for kind in part.types {
+        match total
+            .types
+            .iter_mut()
+            .find(|known| known.artifact_type == kind.artifact_type)
+        {
+            Some(known) => known.count += kind.count,
+            None => total.types.push(kind),
+        }
+    }
 }
 
 /// Turns the paths of the command line into inputs; folders are searched, in the order of names.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use commonplace_node::{Node, VERSION};
 use commonplace_rpc::server::Server;
 use commonplace_types::SystemClock;
@@ -23,7 +22,7 @@ pub async fn run(global: &Global, arguments: Serve) -> anyhow::Result<()> {
     let folder = options.data_dir.display().to_string();
     let node = Node::start(&options, Arc::new(SystemClock))
         .await
-        .with_context(|| format!("cannot open the data folder {folder}"))?;
+        .map_err(|error| session::explain(error, &folder))?;
     server.open(node.routes().await);
     let address = server.address();
     tracing::info!(%address, data = folder, version = VERSION, "serving");
