@@ -159,7 +159,7 @@ async fn a_put_adds_a_version_and_never_changes_one() {
         activate: true,
         ..request("mine", "candidates: 7")
     };
-    assert_eq!(put(&mut client, again).await.unwrap().active, true);
+    assert!(put(&mut client, again).await.unwrap().active);
     assert_eq!(get(&mut client, "mine", 0).await.unwrap().version, 2);
     assert_eq!(get(&mut client, "mine", 1).await.unwrap().hash, first.hash);
     assert_eq!(

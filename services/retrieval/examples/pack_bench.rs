@@ -115,8 +115,9 @@ fn main() {
         times.sort_unstable();
         let at = |share: f64| times[(ROUNDS as f64 * share) as usize].as_nanos() as f64 / 1_000.0;
         println!(
-            "{}: {CANDIDATES} candidates, {items} items, {bytes} bytes: p50 {:.1} us, p90 {:.1} us, p99 {:.1} us",
+            "{}: {CANDIDATES} candidates, {items} items, {bytes} bytes: p10 {:.1} us, p50 {:.1} us, p90 {:.1} us, p99 {:.1} us",
             method.as_str(),
+            at(0.1),
             at(0.5),
             at(0.9),
             at(0.99),

@@ -10,8 +10,6 @@ pub struct Options {
     pub write_queue: usize,
     /// How long a pack may wait for others to be written with, in milliseconds; 0 to 1,000.
     pub write_delay_ms: u64,
-    /// How many candidates that are superseded or fail a filter a pack lists; 0 to 100.
-    pub listed_ineligible: u32,
 }
 
 impl Default for Options {
@@ -20,7 +18,6 @@ impl Default for Options {
             cached_packs: 256,
             write_queue: 256,
             write_delay_ms: 20,
-            listed_ineligible: 20,
         }
     }
 }

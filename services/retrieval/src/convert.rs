@@ -147,7 +147,7 @@ pub(crate) fn context_pack(kept: &Kept) -> proto::ContextPack {
     let excluded = pack.candidates.iter().filter_map(exclusion).collect();
     proto::ContextPack {
         id: kept.id.clone(),
-        content: kept.content.clone().into(),
+        content: kept.content.clone(),
         project: pack.recipe.project.to_string(),
         commit: pack.commit.to_string(),
         task: pack.recipe.task.clone(),
@@ -172,7 +172,7 @@ fn items(pack: &Pack) -> Vec<proto::Item> {
 }
 
 fn write_item(rank: u32, passage: &Passage, scores: Scores) -> proto::Item {
-    let event_id = passage.key.event.to_string();
+    let event_id = passage.key.event_text();
     proto::Item {
         rank,
         event_id: event_id.clone(),
@@ -218,7 +218,7 @@ fn exclusion(listed: &Listed) -> Option<proto::Exclusion> {
         Reason::Rank => proto::ExclusionReason::Rank,
     };
     Some(proto::Exclusion {
-        event_id: listed.key.event.to_string(),
+        event_id: listed.key.event_text(),
         passage: listed.key.passage,
         tokens: listed.tokens,
         scores: Some(write_scores(listed.scores)),
@@ -241,7 +241,7 @@ fn manifest(pack: &Pack) -> proto::Manifest {
         clock: Some(timestamp_to_proto(pack.recipe.clock)),
         passages: pack.statistics.passages,
         total_length: pack.statistics.total_length,
-        evidence_root: pack.evidence_root(),
+        evidence_root: pack.evidence.clone(),
     }
 }
 

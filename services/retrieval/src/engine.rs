@@ -13,7 +13,7 @@ use crate::config::Options;
 use crate::error::RetrievalError;
 use crate::pack::{self, Draft, Pack};
 use crate::packing;
-use crate::plan::{DenseWish, MOST_CANDIDATES, Plan, Wish};
+use crate::plan::{DenseWish, LISTED_INELIGIBLE, MOST_CANDIDATES, Plan, Wish};
 use crate::ranking::{self, Ranked, Scores};
 use crate::recipe::{self, Recipe};
 use crate::reuse::{RequestKey, Reuse};
@@ -117,7 +117,6 @@ pub struct Answer {
 
 /// Makes, keeps and checks packs.
 pub struct Engine {
-    options: Options,
     clock: Arc<dyn Clock>,
     upstream: Upstream,
     store: Store,
@@ -126,10 +125,9 @@ pub struct Engine {
 
 impl Engine {
     /// Asks `upstream`, keeps in `store`.
-    pub fn new(options: Options, clock: Arc<dyn Clock>, upstream: Upstream, store: Store) -> Self {
+    pub fn new(options: &Options, clock: Arc<dyn Clock>, upstream: Upstream, store: Store) -> Self {
         let reuse = Reuse::new(options.cached_packs);
         Self {
-            options,
             clock,
             upstream,
             store,
@@ -322,7 +320,7 @@ impl Engine {
             filter: &recipe.filter,
             clock: recipe.clock,
             at_least: 0,
-            ineligible_limit: self.options.listed_ineligible,
+            ineligible_limit: LISTED_INELIGIBLE,
         };
         let plan = Plan::new(&wish, &policy.rules, dense)?;
         let found = self.upstream.search(&plan).await?;

@@ -123,11 +123,10 @@ impl Scale {
             .filter(|c| c.eligibility == Eligibility::Eligible);
         for candidate in eligible {
             scale.top = scale.top.max(candidate.lexical_score);
-            if let Some(score) = candidate.dense_score {
-                if (1..=fusion.list_length).contains(&candidate.dense_rank) {
-                    scale.worst = scale.worst.min(score);
-                    scale.best = scale.best.max(score);
-                }
+            let listed = (1..=fusion.list_length).contains(&candidate.dense_rank);
+            if let Some(score) = candidate.dense_score.filter(|_| listed) {
+                scale.worst = scale.worst.min(score);
+                scale.best = scale.best.max(score);
             }
         }
         scale

@@ -2,6 +2,17 @@
 //!
 //! Keys are written by hand in their sorted order; a debug build checks that they are.
 
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
+/// Lower-case digits of each byte.
+pub fn hex_digits<const N: usize>(bytes: &[u8; N]) -> [[u8; 2]; N] {
+    bytes.map(|byte| [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 0xf)]])
+}
+
+fn needs_escape(byte: u8) -> bool {
+    byte < 0x20 || byte == b'"' || byte == b'\\'
+}
+
 /// Bytes being written.
 #[derive(Debug, Default)]
 pub struct Writer {
@@ -51,22 +62,33 @@ impl Writer {
     /// where there are some, else `\u00xx` in lower case.
     pub fn text(&mut self, text: &str) {
         self.out.push(b'"');
-        let bytes = text.as_bytes();
-        let mut written = 0;
-        for (place, byte) in bytes.iter().enumerate() {
-            if *byte >= 0x20 && *byte != b'"' && *byte != b'\\' {
-                continue;
+        let mut rest = text.as_bytes();
+        // Blocks are checked whole, which the compiler turns into a few wide instructions.
+        while let Some((block, after)) = rest.split_first_chunk::<32>() {
+            if block
+                .iter()
+                .fold(false, |any, byte| any | needs_escape(*byte))
+            {
+                self.bytewise(block);
+            } else {
+                self.out.extend_from_slice(block);
             }
-            self.out.extend_from_slice(&bytes[written..place]);
-            self.escape(*byte);
-            written = place + 1;
+            rest = after;
         }
-        self.out.extend_from_slice(&bytes[written..]);
+        self.bytewise(rest);
         self.out.push(b'"');
     }
 
+    fn bytewise(&mut self, mut bytes: &[u8]) {
+        while let Some(place) = bytes.iter().position(|byte| needs_escape(*byte)) {
+            self.out.extend_from_slice(&bytes[..place]);
+            self.escape(bytes[place]);
+            bytes = &bytes[place + 1..];
+        }
+        self.out.extend_from_slice(bytes);
+    }
+
     fn escape(&mut self, byte: u8) {
-        const HEX: &[u8; 16] = b"0123456789abcdef";
         let short = match byte {
             b'"' | b'\\' => byte,
             0x08 => b'b',
@@ -85,14 +107,10 @@ impl Writer {
     }
 
     /// Writes a text that needs no escapes, from bytes as lower-case hex after a prefix.
-    pub fn hex(&mut self, prefix: &str, bytes: &[u8]) {
-        const HEX: &[u8; 16] = b"0123456789abcdef";
+    pub fn hex<const N: usize>(&mut self, prefix: &str, bytes: &[u8; N]) {
         self.out.push(b'"');
         self.out.extend_from_slice(prefix.as_bytes());
-        for byte in bytes {
-            self.out.push(HEX[usize::from(byte >> 4)]);
-            self.out.push(HEX[usize::from(byte & 0xf)]);
-        }
+        self.out.extend_from_slice(hex_digits(bytes).as_flattened());
         self.out.push(b'"');
     }
 

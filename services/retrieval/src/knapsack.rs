@@ -19,7 +19,7 @@ pub struct Thing {
 ///
 /// At most [`MOST_THINGS`] things are looked at. Exact while `capacity` is at most [`MOST_STEPS`]; above,
 /// sizes are rounded up to whole steps of `ceil(capacity / MOST_STEPS)`, so a set never outgrows the capacity
-/// but may miss a slightly better one. Time and memory: things × steps, at most half a million cells.
+/// but may miss a slightly better one. Time: things × steps, at most half a million cells; memory: 16 bytes a step.
 /// Source: dynamic programming over capacities, Bellman 1957.
 pub fn choose(things: &[Thing], capacity: u32) -> Vec<bool> {
     let things = &things[..things.len().min(MOST_THINGS)];
@@ -32,32 +32,46 @@ pub fn choose(things: &[Thing], capacity: u32) -> Vec<bool> {
         .iter()
         .map(|t| t.size.div_ceil(unit) as usize)
         .collect();
-    // best[i][c]: the greatest value of things i.. in c steps.
-    let width = room + 1;
-    let mut best = vec![0_u32; (things.len() + 1) * width];
-    for (place, thing) in things.iter().enumerate().rev() {
-        let (row, after) = best[place * width..].split_at_mut(width);
-        let after = &after[..width];
-        row.copy_from_slice(after);
-        let size = sizes[place];
-        if size <= room {
-            for (cell, without) in row[size..].iter_mut().zip(after) {
-                *cell = (*cell).max(without + thing.value);
-            }
-        }
-    }
+    let decisions = decide(things, &sizes, room);
     let mut left = room;
     let mut taken = Vec::with_capacity(things.len());
-    for (place, thing) in things.iter().enumerate() {
-        let size = sizes[place];
-        let take = size <= left
-            && best[place * width + left] == best[(place + 1) * width + left - size] + thing.value;
+    for (place, size) in sizes.iter().enumerate() {
+        let take = decisions[left] >> place & 1 == 1;
         if take {
             left -= size;
         }
         taken.push(take);
     }
     taken
+}
+
+/// For each number of steps left, one bit for each thing: whether to take it when it and those after it are
+/// still open.
+fn decide(things: &[Thing], sizes: &[usize], room: usize) -> Vec<u64> {
+    let mut decisions = vec![0_u64; room + 1];
+    // The greatest value of the things after the present one, and from it on, by steps left.
+    let mut after = vec![0_u32; room + 1];
+    let mut from = vec![0_u32; room + 1];
+    let mut before: usize = sizes.iter().sum();
+    for (place, (thing, size)) in things.iter().zip(sizes).enumerate().rev() {
+        // Even if everything before is taken, so many steps are left: fewer never come up.
+        before -= size;
+        let least = room.saturating_sub(before);
+        let first = least.max((*size).min(room + 1));
+        from[least..first].copy_from_slice(&after[least..first]);
+        let cells = from[first..].iter_mut().zip(&mut decisions[first..]);
+        let values = after[first..]
+            .iter()
+            .zip(&after[first.saturating_sub(*size)..]);
+        for ((cell, decision), (without, rest)) in cells.zip(values) {
+            let with = rest + thing.value;
+            let take = with >= *without;
+            *cell = if take { with } else { *without };
+            *decision |= u64::from(take) << place;
+        }
+        std::mem::swap(&mut after, &mut from);
+    }
+    decisions
 }
 
 /// How many tokens one step of the capacity holds.

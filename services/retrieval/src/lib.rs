@@ -65,7 +65,7 @@ pub async fn start(
 ) -> Result<Retrieval, RetrievalError> {
     let store = store::Store::open(data_dir, &options).await?;
     let upstream = upstream::Upstream::new(index, policy);
-    let engine = Arc::new(engine::Engine::new(options, clock, upstream, store));
+    let engine = Arc::new(engine::Engine::new(&options, clock, upstream, store));
     Ok(Retrieval {
         service: service::Service { engine },
     })

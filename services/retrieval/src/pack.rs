@@ -4,7 +4,10 @@
 //! as RFC 3339 texts. Its id is `blake3:` and the hash of these bytes, so the id stands for every byte. The
 //! bytes hold what was asked, what was searched (commit, policy by hash, statistics, embedder, clock), every
 //! candidate with its scores and what became of it, and the items with their texts and citations: enough to
-//! make the same bytes again. The form is `commonplace.pack/1`; another form gets another name.
+//! make the same bytes again. The form is `commonplace.pack/1`; another form gets
+//! another name, and so does any change of how packs are made that gives other bytes for the same question.
+
+use std::fmt::Write as _;
 
 use commonplace_types::{CommitHash, Timestamp};
 
@@ -49,6 +52,8 @@ pub struct Pack {
     pub candidates: Vec<Listed>,
     /// The texts, best first.
     pub items: Vec<Item>,
+    /// Stands for the items' evidence: [`evidence`].
+    pub evidence: String,
     /// Tokens of all items.
     pub used_tokens: u32,
     /// How the budget was filled.
@@ -122,6 +127,7 @@ impl Draft {
             tokenizer: tokenizer.to_owned(),
             candidates: listed,
             items: Vec::new(),
+            evidence: String::new(),
             used_tokens: packed.used,
             packing: policy.rules.packing,
             trace: packed.trace,
@@ -143,6 +149,7 @@ impl Draft {
         self.pack.items = items
             .map(|(place, passage)| Item { place, passage })
             .collect();
+        self.pack.evidence = evidence(&self.pack.items);
         self.pack
     }
 }
@@ -172,24 +179,6 @@ impl Pack {
     /// used / budget in millionths, rounded down.
     pub fn efficiency(&self) -> u64 {
         u64::from(self.used_tokens) * 1_000_000 / u64::from(self.recipe.budget_tokens.max(1))
-    }
-
-    /// BLAKE3 over the items: of each, in order, a line
-    /// `EVENT#PASSAGE START-END CHECKSUM` ended by a line feed. Stands for the evidence, whatever the scores.
-    pub fn evidence_root(&self) -> String {
-        let mut hasher = blake3::Hasher::new();
-        for item in &self.items {
-            let Passage {
-                key,
-                start,
-                end,
-                checksum,
-                ..
-            } = &item.passage;
-            let line = format!("{}#{} {start}-{end} {checksum}\n", key.event, key.passage);
-            hasher.update(line.as_bytes());
-        }
-        format!("blake3:{}", hasher.finalize().to_hex())
     }
 
     /// The pack's bytes.
@@ -222,7 +211,7 @@ impl Pack {
             commit.number("number", self.commit_number);
         });
         pack.object("dense", |dense| write_dense(dense, &self.dense));
-        pack.text("evidence", &self.evidence_root());
+        pack.text("evidence", &self.evidence);
         pack.text("format", FORMAT);
         pack.key("items").list(&self.items, |writer, item| {
             writer.object(|object| write_passage(object, &item.passage));
@@ -247,6 +236,28 @@ impl Pack {
         });
         pack.text("tokenizer", &self.tokenizer);
     }
+}
+
+/// BLAKE3 over the items: of each, in order, a line `EVENT#PASSAGE START-END CHECKSUM` ended by a line feed.
+/// Stands for the evidence, whatever the scores.
+pub fn evidence(items: &[Item]) -> String {
+    let mut lines = String::with_capacity(items.len() * 140);
+    for item in items {
+        let Passage {
+            key,
+            start,
+            end,
+            checksum,
+            ..
+        } = &item.passage;
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            lines,
+            "{}#{} {start}-{end} {checksum}",
+            key.event, key.passage
+        );
+    }
+    format!("blake3:{}", blake3::hash(lines.as_bytes()).to_hex())
 }
 
 /// The id of a pack with these bytes: `blake3:` and 64 hex digits.

@@ -171,7 +171,7 @@ impl Taken {
     /// The reason against a candidate beside what is in, its size left aside.
     fn against(&self, candidate: &Candidate, rules: &Rules) -> Option<Outcome> {
         if let Some(same) = self.contents.get(&candidate.content) {
-            let detail = format!("same content as {}#{}", same.event, same.passage);
+            let detail = format!("same content as {}#{}", same.event_text(), same.passage);
             return Some(excluded(Reason::Duplicate, detail));
         }
         if self
@@ -186,13 +186,13 @@ impl Taken {
             .quotas
             .iter()
             .find(|(kind, _)| *kind == candidate.artifact_type);
-        if let Some((kind, most)) = quota {
-            if self.per_type.get(kind).copied().unwrap_or(0) >= *most {
-                return Some(excluded(
-                    Reason::Policy,
-                    format!("quota of {most} for `{kind}`"),
-                ));
-            }
+        if let Some((kind, most)) = quota
+            && self.per_type.get(kind).copied().unwrap_or(0) >= *most
+        {
+            return Some(excluded(
+                Reason::Policy,
+                format!("quota of {most} for `{kind}`"),
+            ));
         }
         if self.items >= rules.max_items {
             return Some(excluded(

@@ -11,6 +11,10 @@ use crate::rules::Rules;
 /// The most the index lists by one signal.
 pub const MOST_CANDIDATES: u32 = 1_000;
 
+/// How many candidates that are superseded or fail the filter a pack lists. Not a setting: packs made with
+/// one number could not be made again with another.
+pub const LISTED_INELIGIBLE: u32 = 20;
+
 /// Which vectors to compare.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DenseWish {

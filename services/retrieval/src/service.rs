@@ -76,10 +76,7 @@ impl RetrievalService for Service {
         request: Request<proto::VerifyPackRequest>,
     ) -> Result<Response<proto::VerifyPackResponse>, Status> {
         let request = request.into_inner();
-        let verdict = self
-            .engine
-            .verify(&request.id, request.content.into())
-            .await;
+        let verdict = self.engine.verify(&request.id, request.content).await;
         Ok(Response::new(convert::verdict(verdict.map_err(status)?)))
     }
 }

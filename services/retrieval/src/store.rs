@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use commonplace_storage::{Database, Migration, StorageError};
 use commonplace_types::{TenantName, Timestamp};
 use sea_orm::{ConnectionTrait, Statement};
@@ -45,7 +46,7 @@ pub struct Kept {
     /// `blake3:` and 64 hex digits of `content`.
     pub id: String,
     /// Its bytes.
-    pub content: Vec<u8>,
+    pub content: Bytes,
     /// What they say.
     pub pack: Pack,
 }
@@ -53,7 +54,7 @@ pub struct Kept {
 impl Kept {
     /// Writes a pack's bytes and names them.
     pub fn new(pack: Pack) -> Self {
-        let content = pack.to_bytes();
+        let content = Bytes::from(pack.to_bytes());
         Self {
             id: pack::id(&content),
             content,
@@ -179,7 +180,7 @@ impl Store {
         let pack = pack::read(&content).map_err(|error| damaged(error.to_string()))?;
         Ok(Kept {
             id: found,
-            content,
+            content: content.into(),
             pack,
         })
     }

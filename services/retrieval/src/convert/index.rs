@@ -131,7 +131,7 @@ pub(crate) fn passage_request(
     keys: &[PassageKey],
 ) -> proto::GetPassagesRequest {
     let key = |key: &PassageKey| proto::PassageKey {
-        event_id: key.event.to_string(),
+        event_id: key.event_text(),
         passage: key.passage,
     };
     proto::GetPassagesRequest {

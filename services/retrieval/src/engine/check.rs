@@ -1,5 +1,6 @@
 //! Checks a pack by making it anew.
 
+use bytes::Bytes;
 use commonplace_rpc::Code;
 use commonplace_types::{Invalid, Reference};
 
@@ -19,7 +20,7 @@ impl Engine {
     /// claimed to have, or empty; `content`: its bytes, or empty for the kept pack of that id.
     ///
     /// What is wrong with the pack is a difference, not an error.
-    pub async fn verify(&self, id: &str, content: Vec<u8>) -> Result<Verdict, RetrievalError> {
+    pub async fn verify(&self, id: &str, content: Bytes) -> Result<Verdict, RetrievalError> {
         let content = match (id, content.is_empty()) {
             ("", true) => {
                 return Err(Invalid::new("id", "expected an id or a pack, found neither").into());

@@ -16,8 +16,8 @@ use crate::rules::{FusionMethod, PackingMethod};
 
 /// Reads a pack's bytes. Error: what is not as a pack of this form is, with its line and column.
 ///
-/// What is computed from the rest (efficiency, evidence) is not read: making the bytes anew shows whether
-/// it was right.
+/// Whether what is computed from the rest (efficiency, evidence) is right is not checked: making the bytes
+/// anew shows it.
 pub fn read(bytes: &[u8]) -> Result<Pack, serde_json::Error> {
     let raw: RawPack = serde_json::from_slice(bytes)?;
     if raw.format != FORMAT {
@@ -38,8 +38,7 @@ struct RawPack {
     clock: Moment,
     commit: RawCommit,
     dense: RawDense,
-    #[serde(rename = "evidence")]
-    _evidence: String,
+    evidence: String,
     format: String,
     items: Vec<RawItem>,
     packing: RawPacking,
@@ -260,6 +259,7 @@ impl RawPack {
             tokenizer: self.tokenizer,
             candidates,
             items,
+            evidence: self.evidence,
             used_tokens: self.budget.used,
             packing,
             trace: Trace {

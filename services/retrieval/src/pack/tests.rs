@@ -168,16 +168,16 @@ fn a_flip_of_any_byte_is_found_and_told() {
 #[test]
 fn the_evidence_stands_for_the_items_alone() {
     let pack = sample();
-    let root = pack.evidence_root();
-    let mut other = pack.clone();
-    other.candidates[0].scores.total += 1;
-    other.items[0].passage.title.clear();
-    assert_eq!(other.evidence_root(), root);
-    other.items[0].passage.end += 1;
-    assert_ne!(other.evidence_root(), root);
-    let mut turned = pack;
-    turned.items.swap(0, 1);
-    assert_ne!(turned.evidence_root(), root);
+    let root = evidence(&pack.items);
+    assert_eq!(pack.evidence, root);
+    let mut items = pack.items.clone();
+    items[0].passage.title.clear();
+    assert_eq!(evidence(&items), root);
+    items[0].passage.end += 1;
+    assert_ne!(evidence(&items), root);
+    let mut turned = pack.items;
+    turned.swap(0, 1);
+    assert_ne!(evidence(&turned), root);
 }
 
 #[test]
