@@ -44,7 +44,8 @@ pub fn wire_in_domain(sources: &[Source]) -> Vec<String> {
     let mut found = Vec::new();
     for source in sources {
         let file = source.path.rsplit('/').next().unwrap_or_default();
-        if WIRE_FILES.contains(&file) || source.path.contains("/tests") {
+        let is_wire = WIRE_FILES.contains(&file) || source.path.contains("/convert/");
+        if is_wire || is_test(&source.path) {
             continue;
         }
         for (number, line) in source.text.lines().enumerate() {
@@ -61,11 +62,12 @@ pub fn wire_in_domain(sources: &[Source]) -> Vec<String> {
 /// Which services a service calls, by the generated clients that its sources name outside of tests.
 pub fn calls(sources: &[Source]) -> BTreeSet<String> {
     let mut called = BTreeSet::new();
-    for source in sources
-        .iter()
-        .filter(|source| !source.path.contains("/tests"))
-    {
-        let code = source.text.split("#[cfg(test)]").next().unwrap_or_default();
+    for source in sources.iter().filter(|source| !is_test(&source.path)) {
+        let code = source
+            .text
+            .split("#[cfg(test)]\nmod tests {")
+            .next()
+            .unwrap_or_default();
         for word in code.split(|c: char| !c.is_alphanumeric()) {
             if let Some(name) = word
                 .strip_suffix("ServiceClient")
@@ -165,4 +167,9 @@ pub fn wrong_dependencies(metadata: &serde_json::Value) -> Vec<String> {
     }
     found.sort();
     found
+}
+
+/// Whether a source file only serves tests.
+fn is_test(path: &str) -> bool {
+    path.contains("/tests/") || path.ends_with("/tests.rs") || path.ends_with("/testing.rs")
 }

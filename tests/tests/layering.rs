@@ -76,6 +76,19 @@ fn dependencies_point_downwards() {
 }
 
 #[test]
+fn a_real_module_that_is_broken_on_purpose_is_found() {
+    for service in SERVICES {
+        let mut sources = sources_of(service);
+        let domain = sources
+            .iter_mut()
+            .find(|source| source.path.ends_with("/error.rs"))
+            .unwrap();
+        domain.text.push_str("\nuse tonic::Status;\n");
+        assert_eq!(wire_in_domain(&sources).len(), 1, "{service}");
+    }
+}
+
+#[test]
 fn a_domain_module_that_names_the_wire_is_found() {
     let source = |path: &str, text: &str| Source {
         path: path.into(),
@@ -91,6 +104,7 @@ fn a_domain_module_that_names_the_wire_is_found() {
             "fn f(t: prost_types::Timestamp) {}",
         ),
         source("services/x/src/service.rs", "use tonic::Status;"),
+        source("services/x/src/packing/tests.rs", "use tonic::Status;"),
     ];
     let found = wire_in_domain(&broken);
     assert_eq!(

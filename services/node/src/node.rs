@@ -92,6 +92,7 @@ pub struct Node {
     gateway: commonplace_gateway::Options,
     retrieval: commonplace_retrieval::Retrieval,
     index: commonplace_index::Index,
+    policy: commonplace_policy::Policies,
     journal: commonplace_journal::Journal,
     // Dropped last: nobody else may take the folder before the services are done with it.
     _folder: DataFolder,
@@ -168,6 +169,7 @@ impl Node {
             gateway,
             retrieval,
             index,
+            policy,
             journal,
             _folder: folder,
         })
@@ -223,6 +225,9 @@ impl Node {
             tracing::error!(%error, "not every pack could be kept");
         }
         self.index.shutdown().await;
+        if let Err(error) = self.policy.shutdown().await {
+            tracing::error!(%error, "the policy service did not stop well");
+        }
         if let Err(error) = self.journal.shutdown().await {
             tracing::error!(%error, "the journal did not stop well");
         }

@@ -9,6 +9,7 @@ use commonplace_types::{
 };
 
 use crate::candidate::{Dense, Eligibility, Found, Passage, PassageKey, Statistics};
+use crate::client::{Choice, Upstream};
 use crate::config::Options;
 use crate::error::RetrievalError;
 use crate::pack::{self, Draft, Pack};
@@ -19,7 +20,6 @@ use crate::recipe::{self, Recipe};
 use crate::reuse::{RequestKey, Reuse};
 use crate::rules::{FusionMethod, Policy};
 use crate::store::{Kept, Store};
-use crate::upstream::{Choice, Upstream};
 
 mod check;
 
@@ -118,18 +118,18 @@ pub struct Answer {
 /// Makes, keeps and checks packs.
 pub struct Engine {
     clock: Arc<dyn Clock>,
-    upstream: Upstream,
+    client: Upstream,
     store: Store,
     reuse: Reuse,
 }
 
 impl Engine {
-    /// Asks `upstream`, keeps in `store`.
-    pub fn new(options: &Options, clock: Arc<dyn Clock>, upstream: Upstream, store: Store) -> Self {
+    /// Asks `client`, keeps in `store`.
+    pub fn new(options: &Options, clock: Arc<dyn Clock>, client: Upstream, store: Store) -> Self {
         let reuse = Reuse::new(options.cached_packs);
         Self {
             clock,
-            upstream,
+            client,
             store,
             reuse,
         }
@@ -191,7 +191,7 @@ impl Engine {
     pub async fn search(&self, request: SearchRequest) -> Result<Ranking, RetrievalError> {
         recipe::check_query(&request.query)?;
         let limit = search_limit(request.limit)?;
-        let policy = self.upstream.policy(choice(&request.policy, "")).await?;
+        let policy = self.client.policy(choice(&request.policy, "")).await?;
         let clock = self.moment(request.clock);
         let wish = Wish {
             project: &request.project,
@@ -207,7 +207,7 @@ impl Engine {
             wait: request.wait_for_dense,
         };
         let plan = Plan::new(&wish, &policy.rules, dense)?;
-        let mut found = self.upstream.search(&plan).await?;
+        let mut found = self.client.search(&plan).await?;
         let candidates = std::mem::take(&mut found.candidates);
         let ranked = ranking::rank(
             candidates,
@@ -222,7 +222,7 @@ impl Engine {
             policy.rules.max_per_event,
             &plan.post_filter_tags,
         );
-        let tokenizer = self.upstream.tokenizer(&request.project).await?;
+        let tokenizer = self.client.tokenizer(&request.project).await?;
         Ok(Ranking {
             commit: found.commit,
             commit_number: found.commit_number,
@@ -241,7 +241,7 @@ impl Engine {
         recipe::check_task(&request.task)?;
         recipe::budget(request.budget_tokens, 0)?;
         let policy = self
-            .upstream
+            .client
             .policy(choice(&request.policy, &request.task))
             .await?;
         let recipe = Recipe {
@@ -278,7 +278,7 @@ impl Engine {
             return Ok(Some(kept));
         }
         let probe = Plan::probe(&request.project, &request.as_of, request.wait_for_dense);
-        let now = self.upstream.search(&probe).await?;
+        let now = self.client.search(&probe).await?;
         let same = now.commit == pack.commit && (weightless || now.dense == pack.dense);
         Ok(same.then_some(kept))
     }
@@ -323,14 +323,14 @@ impl Engine {
             ineligible_limit: LISTED_INELIGIBLE,
         };
         let plan = Plan::new(&wish, &policy.rules, dense)?;
-        let found = self.upstream.search(&plan).await?;
-        let tokenizer = self.upstream.tokenizer(&recipe.project).await?;
+        let found = self.client.search(&plan).await?;
+        let tokenizer = self.client.tokenizer(&recipe.project).await?;
         fill(recipe, policy, found, &plan.post_filter_tags, &tokenizer)
     }
 
     async fn finish(&self, draft: Draft) -> Result<Pack, RetrievalError> {
         let passages = self
-            .upstream
+            .client
             .passages(&draft.pack.recipe.project, &draft.keys())
             .await?;
         Ok(draft.finish(passages))
@@ -345,7 +345,7 @@ impl Engine {
             return Ok(best.into_iter().map(without_text).collect());
         }
         let keys: Vec<PassageKey> = best.iter().map(|ranked| ranked.candidate.key).collect();
-        let passages = self.upstream.passages(&request.project, &keys).await?;
+        let passages = self.client.passages(&request.project, &keys).await?;
         Ok(passages
             .into_iter()
             .zip(best.into_iter().map(|ranked| ranked.scores))

@@ -17,6 +17,7 @@
 //! them), reranking by a model, expiry of packs, and who may see what.
 
 pub mod candidate;
+mod client;
 mod config;
 mod convert;
 pub mod engine;
@@ -35,7 +36,6 @@ pub mod service;
 mod store;
 #[doc(hidden)]
 pub mod testing;
-mod upstream;
 pub mod verify;
 
 use std::path::Path;
@@ -64,8 +64,8 @@ pub async fn start(
     clock: Arc<dyn Clock>,
 ) -> Result<Retrieval, RetrievalError> {
     let store = store::Store::open(data_dir, &options).await?;
-    let upstream = upstream::Upstream::new(index, policy);
-    let engine = Arc::new(engine::Engine::new(&options, clock, upstream, store));
+    let client = client::Upstream::new(index, policy);
+    let engine = Arc::new(engine::Engine::new(&options, clock, client, store));
     Ok(Retrieval {
         service: service::Service { engine },
     })

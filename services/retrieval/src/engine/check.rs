@@ -6,13 +6,13 @@ use commonplace_types::{Invalid, Reference};
 
 use super::Engine;
 use crate::candidate::Dense;
+use crate::client::Choice;
 use crate::error::RetrievalError;
 use crate::pack::{self, Pack};
 use crate::plan::DenseWish;
 use crate::recipe;
 use crate::rules::Policy;
 use crate::store::Kept;
-use crate::upstream::Choice;
 use crate::verify::{self, Difference, Verdict};
 
 impl Engine {
@@ -76,7 +76,7 @@ impl Engine {
             .differences
             .extend(verify::compare(content, &anew.content));
         verdict.differences.truncate(verify::LISTED);
-        let progress = self.upstream.progress(&given.recipe.project).await?;
+        let progress = self.client.progress(&given.recipe.project).await?;
         verdict.commits_since = progress.newest_commit.saturating_sub(given.commit_number);
         Ok(())
     }
@@ -117,7 +117,7 @@ impl Engine {
             ));
         }
         let choice = Choice::Named(&given.policy, given.policy_version);
-        let policy = match self.upstream.policy(choice).await {
+        let policy = match self.client.policy(choice).await {
             Ok(policy) => policy,
             Err(RetrievalError::Upstream(failure))
                 if matches!(failure.code, Code::NotFound | Code::InvalidArgument) =>

@@ -87,7 +87,7 @@ impl Upstream {
     pub async fn search(&self, plan: &Plan) -> Result<Found, RetrievalError> {
         let request = convert::index_search(plan);
         let answer = self.index.clone().search(request).await;
-        let answer = answer.map_err(|status| upstream(Failure::from_status(&status)))?;
+        let answer = answer.map_err(|status| client(Failure::from_status(&status)))?;
         convert::found(answer.into_inner(), plan).map_err(amiss("the index"))
     }
 
@@ -102,7 +102,7 @@ impl Upstream {
         }
         let request = convert::passage_request(project, keys);
         let answer = self.index.clone().get_passages(request).await;
-        let answer = answer.map_err(|status| upstream(Failure::from_status(&status)))?;
+        let answer = answer.map_err(|status| client(Failure::from_status(&status)))?;
         convert::passages(answer.into_inner(), keys).map_err(amiss("the index"))
     }
 
@@ -126,7 +126,7 @@ impl Upstream {
         };
         let answer = self.index.clone().get_status(request).await;
         let answer = answer
-            .map_err(|status| upstream(Failure::from_status(&status)))?
+            .map_err(|status| client(Failure::from_status(&status)))?
             .into_inner();
         let tokenizer: Arc<str> = answer.tokenizer.into();
         *self
@@ -145,7 +145,7 @@ impl Upstream {
     }
 }
 
-fn upstream(failure: Failure) -> RetrievalError {
+fn client(failure: Failure) -> RetrievalError {
     RetrievalError::Upstream(Box::new(failure))
 }
 
