@@ -32,8 +32,8 @@ impl Random {
 }
 
 const SYLLABLES: [&str; 24] = [
-    "pa", "ck", "re", "try", "in", "dex", "lo", "ck", "que", "ue", "ser", "ver", "ca", "che", "to", "ken", "mer",
-    "ge", "di", "ff", "par", "se", "ti", "me",
+    "pa", "ck", "re", "try", "in", "dex", "lo", "ck", "que", "ue", "ser", "ver", "ca", "che", "to",
+    "ken", "mer", "ge", "di", "ff", "par", "se", "ti", "me",
 ];
 /// Different words there are.
 const WORDS: usize = 30_000;
@@ -59,7 +59,10 @@ fn draw(random: &mut Random) -> String {
 }
 
 fn sentence(random: &mut Random, words: usize) -> String {
-    (0..words).map(|_| draw(random)).collect::<Vec<_>>().join(" ")
+    (0..words)
+        .map(|_| draw(random))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// The event with a number: about 40 words in one passage.
@@ -72,11 +75,17 @@ pub fn event(number: usize) -> EventDraft {
         artifact_type: kind.into(),
         title: sentence(&mut random, 6),
         text: sentence(&mut random, 36),
-        links: vec![Link { relation: "file".into(), target: format!("src/{}.rs", draw(&mut random)) }],
+        links: vec![Link {
+            relation: "file".into(),
+            target: format!("src/{}.rs", draw(&mut random)),
+        }],
         tags: vec![format!("area{}", random.below(20))],
         importance: Some((random.below(100) as f64) / 100.0),
         event_time: Some(prost_types_timestamp(seconds)),
-        attributes: vec![Attribute { key: "run".into(), value: (number / 100).to_string() }],
+        attributes: vec![Attribute {
+            key: "run".into(),
+            value: (number / 100).to_string(),
+        }],
         ..Default::default()
     }
 }

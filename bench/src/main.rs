@@ -16,6 +16,10 @@ use clap::Parser;
 
 use crate::report::Report;
 
+// The allocator of `com`, which this stands in for.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What to measure.
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -59,7 +63,13 @@ async fn main() -> anyhow::Result<()> {
         }
     }
     if !arguments.no_quality {
-        quality::run(&mut report, &arguments.data, &arguments.scorer, &arguments.output).await?;
+        quality::run(
+            &mut report,
+            &arguments.data,
+            &arguments.scorer,
+            &arguments.output,
+        )
+        .await?;
     }
     report.print();
     report.save(&arguments.output.join("bench.json"))

@@ -33,11 +33,43 @@ struct Set {
 }
 
 const SETS: [Set; 6] = [
-    set("cranfield", "cranfield", "qrels.tsv", "", "spec", 0.376, true),
+    set(
+        "cranfield",
+        "cranfield",
+        "qrels.tsv",
+        "",
+        "spec",
+        0.376,
+        true,
+    ),
     set("cosqa", "cosqa", "qrels.tsv", "", "code", 0.389, true),
-    set("defects4j logs", "defects4j", "qrels_log.tsv", "log-", "diff", 0.724, true),
-    set("defects4j bugs", "defects4j", "qrels_bug.tsv", "bug-", "diff", 0.775, true),
-    set("bugdups hadoop", "bugdups-hadoop", "qrels.tsv", "", "bug", 0.623, true),
+    set(
+        "defects4j logs",
+        "defects4j",
+        "qrels_log.tsv",
+        "log-",
+        "diff",
+        0.724,
+        true,
+    ),
+    set(
+        "defects4j bugs",
+        "defects4j",
+        "qrels_bug.tsv",
+        "bug-",
+        "diff",
+        0.775,
+        true,
+    ),
+    set(
+        "bugdups hadoop",
+        "bugdups-hadoop",
+        "qrels.tsv",
+        "",
+        "bug",
+        0.623,
+        true,
+    ),
     set("locomo", "locomo", "qrels.tsv", "", "message", 0.412, false),
 ];
 
@@ -50,7 +82,15 @@ const fn set(
     plain: f64,
     counts: bool,
 ) -> Set {
-    Set { name, folder, judgements, prefix, artifact_type, plain, counts }
+    Set {
+        name,
+        folder,
+        judgements,
+        prefix,
+        artifact_type,
+        plain,
+        counts,
+    }
 }
 
 /// The average over the sets that count, to be reached.
@@ -66,13 +106,24 @@ struct Document {
 }
 
 /// Takes each set in, asks its queries, and has the answers scored.
-pub async fn run(report: &mut Report, data: &Path, scorer: &Path, output: &Path) -> anyhow::Result<()> {
+pub async fn run(
+    report: &mut Report,
+    data: &Path,
+    scorer: &Path,
+    output: &Path,
+) -> anyhow::Result<()> {
     if !data.is_dir() || !scorer.is_file() {
-        eprintln!("SKIPPED: retrieval quality; no public sets at {}", data.display());
+        eprintln!(
+            "SKIPPED: retrieval quality; no public sets at {}",
+            data.display()
+        );
         return Ok(());
     }
     let folder = tempfile::tempdir()?;
-    let options = NodeOptions { data_dir: folder.path().to_owned(), ..NodeOptions::default() };
+    let options = NodeOptions {
+        data_dir: folder.path().to_owned(),
+        ..NodeOptions::default()
+    };
     let node = Node::start(&options, Arc::new(SystemClock)).await?;
     let mut scores = Vec::new();
     for set in &SETS {
@@ -82,30 +133,55 @@ pub async fn run(report: &mut Report, data: &Path, scorer: &Path, output: &Path)
         let file = output.join(format!("{}.run", set.name.replace(' ', "-")));
         std::fs::write(&file, run)?;
         let score = score(scorer, &data.join(set.folder).join(set.judgements), &file)?;
-        report.more("quality", &format!("{}, nDCG@10 (mark: plain BM25)", set.name), score, "nDCG@10", Some(set.plain));
+        report.more(
+            "quality",
+            &format!("{}, nDCG@10 (mark: plain BM25)", set.name),
+            score,
+            "nDCG@10",
+            Some(set.plain),
+        );
         if set.counts {
             scores.push(score);
         }
     }
     let average = scores.iter().sum::<f64>() / scores.len() as f64;
-    report.more("quality", "average without locomo", average, "nDCG@10", Some(MARK));
+    report.more(
+        "quality",
+        "average without locomo",
+        average,
+        "nDCG@10",
+        Some(MARK),
+    );
     node.shutdown().await;
     Ok(())
 }
 
 fn documents(file: &Path) -> anyhow::Result<Vec<Document>> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    text.split('\n').filter(|line| !line.is_empty()).map(|line| Ok(serde_json::from_str(line)?)).collect()
+    let text =
+        std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    text.split('\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| Ok(serde_json::from_str(line)?))
+        .collect()
 }
 
-async fn take_in(node: &Node, folder: &Path, project: &str, artifact_type: &str) -> anyhow::Result<()> {
+async fn take_in(
+    node: &Node,
+    folder: &Path,
+    project: &str,
+    artifact_type: &str,
+) -> anyhow::Result<()> {
     let mut journal = JournalServiceClient::new(node.channels().journal.clone())
         .max_encoding_message_size(server::MESSAGE_BYTES);
     let events: Vec<EventDraft> = documents(&folder.join("corpus.jsonl"))?
         .into_iter()
         .map(|document| EventDraft {
             // An empty document still has to be there; its id is then all there is to say.
-            title: if document.title.is_empty() && document.text.is_empty() { document._id.clone() } else { document.title },
+            title: if document.title.is_empty() && document.text.is_empty() {
+                document._id.clone()
+            } else {
+                document.title
+            },
             record_id: document._id,
             artifact_type: artifact_type.into(),
             text: document.text,
@@ -113,12 +189,21 @@ async fn take_in(node: &Node, folder: &Path, project: &str, artifact_type: &str)
         })
         .collect();
     for batch in events.chunks(500) {
-        let request = AppendRequest { project: project.into(), events: batch.to_vec(), ..Default::default() };
+        let request = AppendRequest {
+            project: project.into(),
+            events: batch.to_vec(),
+            ..Default::default()
+        };
         journal.append(request).await?;
     }
     let mut index = IndexServiceClient::new(node.channels().index.clone());
     loop {
-        let status = index.get_status(GetStatusRequest { project: project.into() }).await?.into_inner();
+        let status = index
+            .get_status(GetStatusRequest {
+                project: project.into(),
+            })
+            .await?
+            .into_inner();
         let dense = status.dense.is_some_and(|dense| dense.available);
         let state = status.projects.into_iter().next().unwrap_or_default();
         let journal_known = state.journal_commit as usize >= events.len().div_ceil(500);
@@ -151,19 +236,36 @@ async fn ask(node: &Node, folder: &Path, project: &str, prefix: &str) -> anyhow:
             keys_only: true,
             ..Default::default()
         };
-        let answer = context::with_deadline(Duration::from_secs(60), retrieval.search(request)).await?.into_inner();
+        let answer = context::with_deadline(Duration::from_secs(60), retrieval.search(request))
+            .await?
+            .into_inner();
         for item in &answer.items {
             let score = item.scores.unwrap_or_default().total;
-            writeln!(run, "{} Q0 {} {} {score} commonplace", query._id, item.record_id, item.rank)?;
+            writeln!(
+                run,
+                "{} Q0 {} {} {score} commonplace",
+                query._id, item.record_id, item.rank
+            )?;
         }
     }
     Ok(run)
 }
 
 fn score(scorer: &Path, judgements: &Path, run: &Path) -> anyhow::Result<f64> {
-    let output = Command::new("python3").arg(scorer).arg(judgements).arg(run).arg("--json").output()?;
-    anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new("python3")
+        .arg(scorer)
+        .arg(judgements)
+        .arg(run)
+        .arg("--json")
+        .output()?;
+    anyhow::ensure!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let scores: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-    let found = scores["nDCG@10"].as_f64().or_else(|| scores["measures"]["nDCG@10"].as_f64());
+    let found = scores["nDCG@10"]
+        .as_f64()
+        .or_else(|| scores["measures"]["nDCG@10"].as_f64());
     found.with_context(|| format!("no nDCG@10 in {scores}"))
 }

@@ -25,7 +25,11 @@ impl Row {
     /// How the figure stands to its mark: 1 or more is within it.
     fn ratio(&self) -> Option<f64> {
         let budget = self.budget?;
-        Some(if self.more_is_better { self.value / budget } else { budget / self.value })
+        Some(if self.more_is_better {
+            self.value / budget
+        } else {
+            budget / self.value
+        })
     }
 }
 
@@ -40,24 +44,61 @@ impl Report {
     /// An empty report that names the machine.
     pub fn new() -> Self {
         let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split(':').nth(1));
+        let model = cpu
+            .lines()
+            .find_map(|line| line.strip_prefix("model name")?.split(':').nth(1));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let isa = commonplace_embed::Isa::best();
-        Self { machine: format!("{}, {cores} cores, {isa}", model.unwrap_or("unknown CPU").trim()), rows: Vec::new() }
+        Self {
+            machine: format!(
+                "{}, {cores} cores, {isa}",
+                model.unwrap_or("unknown CPU").trim()
+            ),
+            rows: Vec::new(),
+        }
     }
 
     /// Adds a figure of which less is better.
-    pub fn less(&mut self, group: &str, what: &str, value: f64, unit: &'static str, budget: Option<f64>) {
+    pub fn less(
+        &mut self,
+        group: &str,
+        what: &str,
+        value: f64,
+        unit: &'static str,
+        budget: Option<f64>,
+    ) {
         self.add(group, what, value, unit, budget, false);
     }
 
     /// Adds a figure of which more is better.
-    pub fn more(&mut self, group: &str, what: &str, value: f64, unit: &'static str, budget: Option<f64>) {
+    pub fn more(
+        &mut self,
+        group: &str,
+        what: &str,
+        value: f64,
+        unit: &'static str,
+        budget: Option<f64>,
+    ) {
         self.add(group, what, value, unit, budget, true);
     }
 
-    fn add(&mut self, group: &str, what: &str, value: f64, unit: &'static str, budget: Option<f64>, more: bool) {
-        let row = Row { group: group.into(), what: what.into(), value, unit, budget, more_is_better: more };
+    fn add(
+        &mut self,
+        group: &str,
+        what: &str,
+        value: f64,
+        unit: &'static str,
+        budget: Option<f64>,
+        more: bool,
+    ) {
+        let row = Row {
+            group: group.into(),
+            what: what.into(),
+            value,
+            unit,
+            budget,
+            more_is_better: more,
+        };
         eprintln!("{}", line(&row));
         self.rows.push(row);
     }
@@ -65,7 +106,10 @@ impl Report {
     /// Prints the table.
     pub fn print(&self) {
         println!("\n{}\n", self.machine);
-        println!("{:<14} {:<46} {:>12} {:<10} {:>10} {:>7}", "group", "what", "measured", "unit", "budget", "ratio");
+        println!(
+            "{:<14} {:<46} {:>12} {:<10} {:>10} {:>7}",
+            "group", "what", "measured", "unit", "budget", "ratio"
+        );
         for row in &self.rows {
             println!("{}", line(row));
         }
@@ -87,8 +131,17 @@ fn line(row: &Row) -> String {
         _ => format!("{value:.3}"),
     };
     let budget = row.budget.map(number).unwrap_or_default();
-    let ratio = row.ratio().map(|ratio| format!("{ratio:.2}")).unwrap_or_default();
-    format!("{:<14} {:<46} {:>12} {:<10} {budget:>10} {ratio:>7}", row.group, row.what, number(row.value), row.unit)
+    let ratio = row
+        .ratio()
+        .map(|ratio| format!("{ratio:.2}"))
+        .unwrap_or_default();
+    format!(
+        "{:<14} {:<46} {:>12} {:<10} {budget:>10} {ratio:>7}",
+        row.group,
+        row.what,
+        number(row.value),
+        row.unit
+    )
 }
 
 /// Times in order, to ask shares of.
@@ -103,7 +156,8 @@ impl Times {
 
     /// The time that a share of all does not exceed, in milliseconds.
     pub fn milliseconds(&self, share: f64) -> f64 {
-        let place = ((self.0.len() as f64 * share).ceil() as usize).clamp(1, self.0.len().max(1)) - 1;
+        let place =
+            ((self.0.len() as f64 * share).ceil() as usize).clamp(1, self.0.len().max(1)) - 1;
         self.0.get(place).map_or(f64::NAN, |seconds| seconds * 1e3)
     }
 }

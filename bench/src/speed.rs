@@ -38,12 +38,30 @@ pub fn embedding(report: &mut Report) -> anyhow::Result<()> {
     for (tokens, budget) in [(8, None), (16, Some(0.8)), (32, None)] {
         let text = vec!["word"; tokens - 2].join(" ");
         let times = repeat(300, || model.embed_with(&mut workspace, &text));
-        report.less("embedding", &format!("{tokens}-token query, p50"), times.milliseconds(0.5), "ms", budget);
-        report.less("embedding", &format!("{tokens}-token query, p99"), times.milliseconds(0.99), "ms", None);
+        report.less(
+            "embedding",
+            &format!("{tokens}-token query, p50"),
+            times.milliseconds(0.5),
+            "ms",
+            budget,
+        );
+        report.less(
+            "embedding",
+            &format!("{tokens}-token query, p99"),
+            times.milliseconds(0.99),
+            "ms",
+            None,
+        );
     }
     let text = vec!["word"; 126].join(" ");
     let times = repeat(100, || model.embed_with(&mut workspace, &text));
-    report.more("embedding", "passages of 128 tokens, one core", 1e3 / times.milliseconds(0.5), "per s", Some(180.0));
+    report.more(
+        "embedding",
+        "passages of 128 tokens, one core",
+        1e3 / times.milliseconds(0.5),
+        "per s",
+        Some(180.0),
+    );
     Ok(())
 }
 
@@ -58,7 +76,10 @@ fn repeat<T>(count: usize, mut work: impl FnMut() -> T) -> Times {
 }
 
 fn options(folder: &Path) -> NodeOptions {
-    NodeOptions { data_dir: folder.to_owned(), ..NodeOptions::default() }
+    NodeOptions {
+        data_dir: folder.to_owned(),
+        ..NodeOptions::default()
+    }
 }
 
 async fn start(folder: &Path) -> anyhow::Result<Node> {
@@ -66,11 +87,16 @@ async fn start(folder: &Path) -> anyhow::Result<Node> {
 }
 
 fn append_request(project: &str, events: Vec<EventDraft>) -> AppendRequest {
-    AppendRequest { project: project.into(), events, ..Default::default() }
+    AppendRequest {
+        project: project.into(),
+        events,
+        ..Default::default()
+    }
 }
 
 fn journal(channels: &Channels) -> JournalServiceClient<Channel> {
-    JournalServiceClient::new(channels.journal.clone()).max_encoding_message_size(server::MESSAGE_BYTES)
+    JournalServiceClient::new(channels.journal.clone())
+        .max_encoding_message_size(server::MESSAGE_BYTES)
 }
 
 /// Durable appends: many events at a time, and one at a time from 64 clients.
@@ -85,7 +111,13 @@ pub async fn append(report: &mut Report) -> anyhow::Result<()> {
         client.append(append_request("batched", events)).await?;
     }
     let rate = total as f64 / started.elapsed().as_secs_f64();
-    report.more("append", "500 at a time, one client", rate, "events/s", Some(20_000.0));
+    report.more(
+        "append",
+        "500 at a time, one client",
+        rate,
+        "events/s",
+        Some(20_000.0),
+    );
 
     let next = Arc::new(AtomicUsize::new(0));
     let started = Instant::now();
@@ -100,7 +132,9 @@ pub async fn append(report: &mut Report) -> anyhow::Result<()> {
                         return anyhow::Ok(times);
                     }
                     let started = Instant::now();
-                    client.append(append_request("single", vec![corpus::event(number)])).await?;
+                    client
+                        .append(append_request("single", vec![corpus::event(number)]))
+                        .await?;
                     times.push(started.elapsed().as_secs_f64());
                 }
             })
@@ -112,9 +146,27 @@ pub async fn append(report: &mut Report) -> anyhow::Result<()> {
     }
     let rate = times.len() as f64 / started.elapsed().as_secs_f64();
     let times = Times::new(times);
-    report.more("append", "one at a time, 64 clients", rate, "events/s", Some(3_000.0));
-    report.less("append", "one at a time, 64 clients, p50", times.milliseconds(0.5), "ms", None);
-    report.less("append", "one at a time, 64 clients, p99", times.milliseconds(0.99), "ms", None);
+    report.more(
+        "append",
+        "one at a time, 64 clients",
+        rate,
+        "events/s",
+        Some(3_000.0),
+    );
+    report.less(
+        "append",
+        "one at a time, 64 clients, p50",
+        times.milliseconds(0.5),
+        "ms",
+        None,
+    );
+    report.less(
+        "append",
+        "one at a time, 64 clients, p99",
+        times.milliseconds(0.99),
+        "ms",
+        None,
+    );
     node.shutdown().await;
     Ok(())
 }
@@ -125,19 +177,56 @@ pub async fn retrieval(report: &mut Report, passages: usize, com: &Path) -> anyh
     let folder = tempfile::tempdir()?;
     let node = start(folder.path()).await?;
     fill(report, &group, node.channels(), passages).await?;
-    let (p50, p99) = if passages > 10_000 { (1.0, 3.0) } else { (0.5, 1.5) };
+    let (p50, p99) = if passages > 10_000 {
+        (1.0, 3.0)
+    } else {
+        (0.5, 1.5)
+    };
     let known = (Some(p50), Some(p99));
-    latency(report, &group, "retrieve, vector known", node.channels(), Asked::Known, known).await?;
-    let fresh = if passages > 10_000 { (Some(2.0), Some(5.0)) } else { (None, None) };
-    latency(report, &group, "retrieve, query embedded", node.channels(), Asked::Fresh, fresh).await?;
-    latency(report, &group, "retrieve, words only", node.channels(), Asked::Words, (None, None)).await?;
+    latency(
+        report,
+        &group,
+        "retrieve, vector known",
+        node.channels(),
+        Asked::Known,
+        known,
+    )
+    .await?;
+    let fresh = if passages > 10_000 {
+        (Some(2.0), Some(5.0))
+    } else {
+        (None, None)
+    };
+    latency(
+        report,
+        &group,
+        "retrieve, query embedded",
+        node.channels(),
+        Asked::Fresh,
+        fresh,
+    )
+    .await?;
+    latency(
+        report,
+        &group,
+        "retrieve, words only",
+        node.channels(),
+        Asked::Words,
+        (None, None),
+    )
+    .await?;
     throughput(report, &group, node.channels()).await?;
     searchable(report, &group, node.channels()).await?;
     node.shutdown().await;
     served(report, &group, folder.path(), com, passages).await
 }
 
-async fn fill(report: &mut Report, group: &str, channels: &Channels, passages: usize) -> anyhow::Result<()> {
+async fn fill(
+    report: &mut Report,
+    group: &str,
+    channels: &Channels,
+    passages: usize,
+) -> anyhow::Result<()> {
     let started = Instant::now();
     let mut client = journal(channels);
     for first in (0..passages).step_by(BATCH) {
@@ -147,21 +236,39 @@ async fn fill(report: &mut Report, group: &str, channels: &Channels, passages: u
     let mut index = IndexServiceClient::new(channels.index.clone());
     let mut lexical = None;
     loop {
-        let status = index.get_status(GetStatusRequest { project: "bench".into() }).await?.into_inner();
+        let status = index
+            .get_status(GetStatusRequest {
+                project: "bench".into(),
+            })
+            .await?
+            .into_inner();
         let dense = status.dense.is_some_and(|dense| dense.available);
         let project = status.projects.into_iter().next().unwrap_or_default();
         if project.passages as usize >= passages && lexical.is_none() {
             lexical = Some(started.elapsed().as_secs_f64());
         }
-        if project.passages as usize >= passages && (!dense || project.vectors as usize >= passages) {
+        if project.passages as usize >= passages && (!dense || project.vectors as usize >= passages)
+        {
             break;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let lexical = lexical.unwrap_or_default();
-    report.more(group, "appended and indexed by words", passages as f64 / lexical, "events/s", None);
+    report.more(
+        group,
+        "appended and indexed by words",
+        passages as f64 / lexical,
+        "events/s",
+        None,
+    );
     let all = started.elapsed().as_secs_f64();
-    report.more(group, "appended, indexed and embedded", passages as f64 / all, "events/s", None);
+    report.more(
+        group,
+        "appended, indexed and embedded",
+        passages as f64 / all,
+        "events/s",
+        None,
+    );
     Ok(())
 }
 
@@ -190,7 +297,8 @@ fn request(number: usize, asked: Asked) -> RetrieveRequest {
 }
 
 fn retriever(channels: &Channels) -> RetrievalServiceClient<Channel> {
-    RetrievalServiceClient::new(channels.retrieval.clone()).max_decoding_message_size(server::MESSAGE_BYTES)
+    RetrievalServiceClient::new(channels.retrieval.clone())
+        .max_decoding_message_size(server::MESSAGE_BYTES)
 }
 
 async fn latency(
@@ -216,8 +324,20 @@ async fn latency(
         }
     }
     let times = Times::new(times);
-    report.less(group, &format!("{what}, p50"), times.milliseconds(0.5), "ms", budget.0);
-    report.less(group, &format!("{what}, p99"), times.milliseconds(0.99), "ms", budget.1);
+    report.less(
+        group,
+        &format!("{what}, p50"),
+        times.milliseconds(0.5),
+        "ms",
+        budget.0,
+    );
+    report.less(
+        group,
+        &format!("{what}, p99"),
+        times.milliseconds(0.99),
+        "ms",
+        budget.1,
+    );
     Ok(())
 }
 
@@ -245,7 +365,13 @@ async fn throughput(report: &mut Report, group: &str, channels: &Channels) -> an
         worker.await??;
     }
     let budget = (group == "100k passages").then_some(1_000.0);
-    report.more(group, "hybrid search, 8 clients", 2_000.0 / started.elapsed().as_secs_f64(), "queries/s", budget);
+    report.more(
+        group,
+        "hybrid search, 8 clients",
+        2_000.0 / started.elapsed().as_secs_f64(),
+        "queries/s",
+        budget,
+    );
     Ok(())
 }
 
@@ -263,17 +389,32 @@ async fn searchable(report: &mut Report, group: &str, channels: &Channels) -> an
         let request = SearchRequest {
             project: "bench".into(),
             query: word.clone(),
-            limit: 3,
+            limit: 100,
             keys_only: true,
             ..Default::default()
         };
         let answer = retrieval.search(request).await?.into_inner();
         times.push(started.elapsed().as_secs_f64());
-        anyhow::ensure!(answer.items.iter().any(|item| item.record_id == word), "a stale answer: {word}");
+        anyhow::ensure!(
+            answer.items.iter().any(|item| item.record_id == word),
+            "a stale answer: {word}"
+        );
     }
     let times = Times::new(times);
-    report.less(group, "append to found, p50", times.milliseconds(0.5), "ms", None);
-    report.less(group, "append to found, p99", times.milliseconds(0.99), "ms", Some(100.0));
+    report.less(
+        group,
+        "append to found, p50",
+        times.milliseconds(0.5),
+        "ms",
+        None,
+    );
+    report.less(
+        group,
+        "append to found, p99",
+        times.milliseconds(0.99),
+        "ms",
+        Some(100.0),
+    );
     Ok(())
 }
 
@@ -287,7 +428,13 @@ impl Drop for Served {
     }
 }
 
-async fn served(report: &mut Report, group: &str, folder: &Path, com: &Path, passages: usize) -> anyhow::Result<()> {
+async fn served(
+    report: &mut Report,
+    group: &str,
+    folder: &Path,
+    com: &Path,
+    passages: usize,
+) -> anyhow::Result<()> {
     let started = Instant::now();
     let mut child = Command::new(com)
         .args(["serve", "--listen", "127.0.0.1:0", "--json", "--data-dir"])
@@ -300,19 +447,43 @@ async fn served(report: &mut Report, group: &str, folder: &Path, com: &Path, pas
     let mut line = String::new();
     BufReader::new(output).read_line(&mut line)?;
     let ready = started.elapsed().as_secs_f64();
-    let hello: serde_json::Value = serde_json::from_str(&line).context("the server did not start")?;
+    let hello: serde_json::Value =
+        serde_json::from_str(&line).context("the server did not start")?;
     let address = format!("http://{}", hello["address"].as_str().unwrap_or_default());
-    report.less(group, "restart: process start to ready", ready, "s", Some(5.0));
+    report.less(
+        group,
+        "restart: process start to ready",
+        ready,
+        "s",
+        Some(5.0),
+    );
     let channels = Channels::all(Channel::remote(&[address], &RemoteOptions::default())?);
-    latency(report, group, "retrieve over loopback, vector known", &channels, Asked::Known, (None, None)).await?;
+    latency(
+        report,
+        group,
+        "retrieve over loopback, vector known",
+        &channels,
+        Asked::Known,
+        (None, None),
+    )
+    .await?;
     let budget = (passages == 100_000).then_some(400.0);
-    report.less(group, "resident memory of the server", resident(&served.0)?, "MB", budget);
+    report.less(
+        group,
+        "resident memory of the server",
+        resident(&served.0)?,
+        "MB",
+        budget,
+    );
     Ok(())
 }
 
 fn resident(child: &Child) -> anyhow::Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .context("no VmRSS")?;
     let kilobytes: f64 = line.trim().trim_end_matches(" kB").parse()?;
     Ok(kilobytes / 1e3)
 }
