@@ -44,13 +44,23 @@ impl Words {
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1);
         let uniform = (self.0 >> 11) as f64 / (1u64 << 53) as f64;
-        format!("w{}", (50_000f64.powf(uniform)) as u64)
+        letters(50_000f64.powf(uniform) as u64)
     }
 
     fn text(&mut self, words: usize) -> String {
         let words: Vec<String> = (0..words).map(|_| self.next()).collect();
         words.join(" ")
     }
+}
+
+/// A number as a word of letters.
+fn letters(mut number: u64) -> String {
+    let mut word = String::from("q");
+    while number > 0 {
+        word.push(char::from(b"bcdfghjklmnpqrtvwxz"[(number % 19) as usize]));
+        number /= 19;
+    }
+    word + "o"
 }
 
 fn layered(routes: Routes) -> Channel {
@@ -119,7 +129,7 @@ async fn bench(events: usize) {
     let draft = |words: &mut Words, number: usize| EventDraft {
         artifact_type: ["bug", "runlog", "diff", "test"][number % 4].into(),
         title: words.text(5),
-        text: words.text(40),
+        text: words.text(20 + number * 7 % 41),
         ..Default::default()
     };
     let started = Instant::now();
@@ -153,6 +163,8 @@ async fn bench(events: usize) {
         started.elapsed(),
         resident_mib()
     );
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    println!("{} MiB resident when idle", resident_mib());
     let queries: Vec<_> = (0..16).map(|_| query(&mut words)).collect();
     let pinned = |round: usize| proto::SearchRequest {
         as_of: Some(Reference {
@@ -187,7 +199,7 @@ async fn bench(events: usize) {
         dense_limit: 0,
         lexical_limit: 1,
         ineligible_limit: 0,
-        query: "w49999".into(),
+        query: letters(49_999),
         ..pinned(round)
     };
     let mut times = Vec::new();
@@ -234,7 +246,11 @@ async fn bench(events: usize) {
     );
     let started = Instant::now();
     index.shutdown().await;
-    println!("shut down in {:.1?}", started.elapsed());
+    println!(
+        "shut down in {:.1?}, {} MiB resident",
+        started.elapsed(),
+        resident_mib()
+    );
     let started = Instant::now();
     let to_journal = layered(Routes::new(journal.service()));
     let embedder: Arc<dyn Embedder> = Arc::new(Hashes);

@@ -96,11 +96,13 @@ impl Matcher {
         if self.never {
             return taken;
         }
-        for (event, facts) in state.facts.iter().enumerate() {
-            let (first, rows) = (facts.first_row, u32::from(facts.rows));
-            // The rows of an event live and die together.
-            if rows > 0 && among.get(first) && self.takes(state, event, facts) {
-                taken.set_range(first, first + rows);
+        for (start, chunk) in state.facts.chunks(state.facts.len()) {
+            for (event, facts) in (start..).zip(chunk) {
+                let (first, rows) = (facts.first_row, u32::from(facts.rows));
+                // The rows of an event live and die together.
+                if rows > 0 && among.get(first) && self.takes(state, event, facts) {
+                    taken.set_range(first, first + rows);
+                }
             }
         }
         taken

@@ -34,6 +34,7 @@ mod feed;
 mod filter;
 mod follow;
 mod helper;
+mod hexadecimal;
 mod keys;
 pub mod lexical;
 mod log;

@@ -78,6 +78,25 @@ impl<'a> Ranking<'a> {
         }
     }
 
+    /// Offers neighbouring rows, from a multiple of 64 on: word by word of the sets, so that rows with low
+    /// scores cost next to nothing.
+    pub(crate) fn offer_run(&mut self, first: u32, scores: &[f64]) {
+        let word_of = |rows: &Bitmap, word: usize| rows.words().get(word).copied().unwrap_or(0);
+        for (offset, scores) in scores.chunks(64).enumerate() {
+            let word = first as usize / 64 + offset;
+            let held = u64::MAX >> (64 - scores.len());
+            let usable = word_of(&self.place.eligible, word) & held;
+            let others = word_of(&self.place.view.visible, word) & held & !usable;
+            let high = scores
+                .iter()
+                .fold(false, |high, &score| high | self.eligible.wants(score));
+            let rows = if high { usable | others } else { others };
+            for bit in bits(rows) {
+                self.offer(word as u32 * 64 + bit, scores[bit as usize]);
+            }
+        }
+    }
+
     /// The lists.
     pub(crate) fn finish(self) -> Ranked {
         let tie = |a, b| self.place.tie(a, b);
@@ -86,6 +105,13 @@ impl<'a> Ranking<'a> {
             ineligible: self.ineligible.into_sorted(tie),
         }
     }
+}
+
+/// The places of a word's set bits, lowest first.
+fn bits(word: u64) -> impl Iterator<Item = u32> {
+    std::iter::successors(Some(word), |rest| Some(rest & rest.wrapping_sub(1)))
+        .take_while(|rest| *rest != 0)
+        .map(u64::trailing_zeros)
 }
 
 impl Ranked {

@@ -5,7 +5,7 @@
 //! ordered by event id and passage, and vectors count by whole commits.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,17 +15,19 @@ use commonplace_types::{CommitHash, EventId, Importance, RecordId, Timestamp};
 use crate::always;
 use crate::analyzer;
 use crate::engine::{Engine, Snapshot};
-use crate::filter::Matcher;
 use crate::helper::Helper;
 use crate::lexical::{self, LexicalError, LexicalScores, Scratch, TermStatistics};
 use crate::ranking::{Place, Ranked, Ranking};
-use crate::vectors::QueryVector;
+use crate::vectors::{QueryVector, RUN};
 
 /// Most passages that `always_include` adds.
 pub const MOST_ALWAYS: usize = 100;
 
 /// Fewer vectors than this are scanned by one thread.
 const WORTH_SHARING: usize = 32_768;
+
+/// Vectors that a thread takes at once: whole runs, and whole words of the sets of rows.
+const BLOCK: usize = 8 * RUN;
 
 /// What to look for.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -203,11 +205,7 @@ pub(crate) fn search(
 fn place_of(engine: &Engine, snapshot: &Arc<Snapshot>, number: u32, query: &Query) -> Place {
     let state = &snapshot.state;
     let view = engine.views().at(state, number);
-    let eligible = if query.filter == Filter::default() {
-        Arc::clone(&view.live)
-    } else {
-        Arc::new(Matcher::new(state, &query.filter).rows(state, &view.live))
-    };
+    let eligible = engine.views().taken(state, &view, &query.filter);
     Place {
         snapshot: Arc::clone(snapshot),
         view,
@@ -241,28 +239,21 @@ struct Dense {
 }
 
 impl Dense {
-    /// Starts the scan: hands half of a long one to the helper if that is free.
+    /// Starts the scan: a long one is shared with the helper, if that is free.
     fn begin(&self, place: &Arc<Place>, query: &Query, tools: &Tools) -> Scan {
-        let scan = |rows| ScanPart {
+        let own = ScanShare {
             place: Arc::clone(place),
             vector: self.vector.clone(),
             limits: (query.dense_limit, query.ineligible_limit),
-            rows,
+            rows: self.rows,
+            next: Arc::default(),
         };
-        let middle = self.rows / 2;
-        if let (true, Some(helper)) = (self.rows >= WORTH_SHARING, &tools.helper) {
-            let part = scan(0..middle);
-            if let Some(result) = helper.try_run(move || part.run()) {
-                return Scan {
-                    own: scan(middle..self.rows),
-                    other: Some((scan(0..middle), result)),
-                };
-            }
-        }
-        Scan {
-            own: scan(0..self.rows),
-            other: None,
-        }
+        let helper = tools.helper.as_ref().filter(|_| self.rows >= WORTH_SHARING);
+        let other = helper.and_then(|helper| {
+            let share = own.clone();
+            helper.try_run(move || share.run())
+        });
+        Scan { own, other }
     }
 
     fn score(&self, place: &Place, row: u32) -> Option<f64> {
@@ -273,37 +264,54 @@ impl Dense {
 
 /// A scan under way.
 struct Scan {
-    own: ScanPart,
-    other: Option<(ScanPart, Receiver<Ranked>)>,
+    own: ScanShare,
+    other: Option<Receiver<Ranked>>,
 }
 
 impl Scan {
     fn finish(self) -> Ranked {
         let own = self.own.run();
-        let Some((part, result)) = self.other else {
+        let Some(other) = self.other else {
             return own;
         };
-        // A helper that could not do it leaves the work to this thread.
-        let other = result.recv().unwrap_or_else(|_| part.run());
-        other.joined(own, &self.own.place, self.own.limits)
+        match other.recv() {
+            Ok(other) => other.joined(own, &self.own.place, self.own.limits),
+            // The helper broke off with some of the rows: this thread goes over all of them.
+            Err(_) => ScanShare {
+                next: Arc::default(),
+                ..self.own
+            }
+            .run(),
+        }
     }
 }
 
-/// The rows that one thread compares.
-struct ScanPart {
+/// What one thread does of a scan: block after block, as long as there is one that nobody has taken. So
+/// threads that start late or are slow hold up nobody; the outcome is the same however blocks fall.
+#[derive(Clone)]
+struct ScanShare {
     place: Arc<Place>,
     vector: QueryVector,
     limits: (usize, usize),
-    rows: Range<usize>,
+    /// Rows below this number are compared.
+    rows: usize,
+    /// Where the next block starts.
+    next: Arc<AtomicUsize>,
 }
 
-impl ScanPart {
+impl ScanShare {
     fn run(&self) -> Ranked {
         let mut ranking = Ranking::new(&self.place, self.limits.0, self.limits.1);
         let vectors = &self.place.snapshot.vectors;
-        let offer = |row, score| ranking.offer(row, score);
-        vectors.scan(&self.vector, self.rows.clone(), offer);
-        ranking.finish()
+        loop {
+            let from = self.next.fetch_add(BLOCK, Relaxed);
+            if from >= self.rows {
+                return ranking.finish();
+            }
+            let block = from..self.rows.min(from + BLOCK);
+            let offer = |first, scores: &[f64]| ranking.offer_run(first, scores);
+            vectors.scan(&self.vector, block, offer);
+        }
     }
 }
 
@@ -364,9 +372,15 @@ fn candidates(
     scores: &LexicalScores<'_>,
     dense: Option<&Dense>,
 ) -> Vec<Candidate> {
-    let mut picks: Vec<(u32, Pick)> = picks.into_iter().collect();
-    picks.sort_unstable_by(|a, b| place.tie(a.0, b.0));
-    let candidate = |(row, pick): (u32, Pick)| {
+    let key = |row: u32| {
+        let (event, passage) = place.event_of(row);
+        (place.snapshot.state.events.at(event).id, passage)
+    };
+    // Each key is looked up once: it lies far from its neighbours' in memory.
+    let picks = picks.into_iter();
+    let mut picks: Vec<_> = picks.map(|(row, pick)| (key(row), row, pick)).collect();
+    picks.sort_unstable_by_key(|(key, _, _)| *key);
+    let candidate = |(_, row, pick): ((EventId, u32), u32, Pick)| {
         let dense_score = dense.and_then(|dense| dense.score(place, row));
         candidate(place, row, pick, scores.get(row), dense_score)
     };

@@ -15,6 +15,9 @@ use crate::state::State;
 
 pub use commonplace_embed::DIMENSION;
 
+/// Rows compared in one go.
+pub(crate) const RUN: usize = 512;
+
 /// A quantized vector.
 pub type Codes = [i8; DIMENSION];
 
@@ -66,25 +69,29 @@ impl Vectors {
         })
     }
 
-    /// Hands the score of each row of `rows` to `take`. `rows` must lie below `len`.
+    /// Hands the scores of `rows` to `take`, run by run: the first row of a run and the run's scores.
+    /// `rows` must lie below `len`; where it starts at a multiple of [`RUN`], so does each run.
     pub(crate) fn scan(
         &self,
         query: &QueryVector,
         rows: std::ops::Range<usize>,
-        mut take: impl FnMut(u32, f64),
+        mut take: impl FnMut(u32, &[f64]),
     ) {
-        let mut dots = Vec::new();
+        let mut dots = [0; RUN];
+        let mut scores = [0.0; RUN];
         let chunks = self.codes.chunks(rows.end);
         for ((first, codes), (_, norms)) in chunks.zip(self.inverse_norms.chunks(rows.end)) {
-            let skip = rows.start.saturating_sub(first);
-            if skip >= codes.len() {
-                continue;
-            }
-            dots.resize(codes.len() - skip, 0);
-            scan_codes(&query.codes, &codes[skip..], &mut dots);
-            for (offset, (dot, norm)) in dots.iter().zip(&norms[skip..]).enumerate() {
-                let score = f64::from(*dot) * query.inverse_norm * norm;
-                take((first + skip + offset) as u32, score);
+            let skip = rows.start.saturating_sub(first).min(codes.len());
+            let mut row = first + skip;
+            let runs = codes[skip..].chunks(RUN).zip(norms[skip..].chunks(RUN));
+            for (codes, norms) in runs {
+                let (dots, scores) = (&mut dots[..codes.len()], &mut scores[..codes.len()]);
+                scan_codes(&query.codes, codes, dots);
+                for ((score, dot), norm) in scores.iter_mut().zip(&*dots).zip(norms) {
+                    *score = f64::from(*dot) * query.inverse_norm * norm;
+                }
+                take(row as u32, scores);
+                row += codes.len();
             }
         }
     }

@@ -7,9 +7,11 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use commonplace_rpc::convert::Filter;
 use commonplace_types::{LaneInterval, Visible};
 
 use crate::bitmap::Bitmap;
+use crate::filter::Matcher;
 use crate::state::{CommitRow, State};
 
 /// Commits looked back for a kept forerunner.
@@ -148,6 +150,8 @@ pub(crate) struct Views {
     most: usize,
     /// The lengths of the first rows; only ever longer.
     lengths: Mutex<Arc<Vec<u32>>>,
+    /// What filters take of the views of commits, most recently made last.
+    taken: Mutex<Vec<(u32, Filter, Arc<Bitmap>)>>,
 }
 
 impl Views {
@@ -157,7 +161,29 @@ impl Views {
             kept: Mutex::new(Vec::new()),
             most,
             lengths: Mutex::default(),
+            taken: Mutex::default(),
         }
+    }
+
+    /// The live rows of a view that a filter takes.
+    pub(crate) fn taken(&self, state: &State, view: &View, filter: &Filter) -> Arc<Bitmap> {
+        if *filter == Filter::default() {
+            return Arc::clone(&view.live);
+        }
+        let kept = || self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = |(number, other, _): &&(u32, Filter, Arc<Bitmap>)| {
+            *number == view.number && other == filter
+        };
+        if let Some((_, _, rows)) = kept().iter().find(same) {
+            return Arc::clone(rows);
+        }
+        let rows = Arc::new(Matcher::new(state, filter).rows(state, &view.live));
+        let mut kept = kept();
+        if kept.len() >= self.most {
+            kept.remove(0);
+        }
+        kept.push((view.number, filter.clone(), Arc::clone(&rows)));
+        rows
     }
 
     /// The length in terms of every row below `rows`, and maybe of some more.
