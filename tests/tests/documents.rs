@@ -29,7 +29,10 @@ fn in_sources() -> BTreeSet<String> {
             let joined = code.split_whitespace().collect::<Vec<_>>().join(" ");
             for (place, _) in joined.match_indices("Failure::new(") {
                 let arguments = &joined[place..(place + 160).min(joined.len())];
-                let reason = arguments.split('"').nth(1).unwrap_or_default();
+                let mut quoted = arguments.split('"').skip(1);
+                let (Some(reason), Some(_)) = (quoted.next(), quoted.next()) else {
+                    continue;
+                };
                 if reason
                     .bytes()
                     .all(|byte| byte.is_ascii_uppercase() || byte == b'_')

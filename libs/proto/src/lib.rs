@@ -26,9 +26,9 @@ pub use commonplace::{
 
 mod json;
 
+pub use json::{JsonError, from_json, pool, to_json};
 /// The well-known moment in time, as the contracts use it.
 pub use prost_types::Timestamp;
-pub use json::{JsonError, from_json, pool, to_json};
 
 /// Every contract as an encoded `FileDescriptorSet`.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -13,23 +13,36 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::{Backends, Options};
 
-/// The service behind every path that is not JSON: speaks gRPC and gRPC-web, with CORS for browsers.
+/// The service behind every path that is not JSON: speaks gRPC and gRPC-web, and says so to whoever does not.
 pub(crate) fn proxy(
     backends: Backends,
-    options: &Options,
 ) -> impl Service<Request<axum::body::Body>, Response = Response<Body>, Error = Infallible, Future: Send>
 + Clone
 + Send
 + Sync
 + 'static {
-    // Outermost first: browsers' preflight, then gRPC-web framing, then the call itself.
     let web = tonic_web::GrpcWebLayer::new().layer(Proxy { backends });
-    let open = cors(options).layer(web);
-    open.map_request(|request: Request<axum::body::Body>| request.map(Body::new))
-        .map_response(|response| response.map(Body::new))
+    let answer = tower::service_fn(move |request: Request<axum::body::Body>| {
+        let (web, request) = (web.clone(), request.map(Body::new));
+        async move {
+            if is_grpc(&request) {
+                web.oneshot(request).await
+            } else {
+                Ok(unknown(&request))
+            }
+        }
+    });
+    answer.map_response(|response: Response<Body>| response.map(Body::new))
 }
 
-fn cors(options: &Options) -> CorsLayer {
+/// Whether a request speaks gRPC or gRPC-web.
+fn is_grpc(request: &Request<Body>) -> bool {
+    let content_type = request.headers().get(http::header::CONTENT_TYPE);
+    content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// Lets the browsers of the allowed origins call, and read what they need of an answer.
+pub(crate) fn cors(options: &Options) -> CorsLayer {
     let origins: Vec<HeaderValue> = options
         .allowed_origins
         .iter()
@@ -79,8 +92,7 @@ impl Service<Request<Body>> for Proxy {
 
 fn unknown(request: &Request<Body>) -> Response<Body> {
     let path = request.uri().path();
-    let content_type = request.headers().get(http::header::CONTENT_TYPE);
-    if content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc")) {
+    if is_grpc(request) {
         let text = format!("no service answers `{path}`");
         return Failure::new(Code::Unimplemented, "UNKNOWN_METHOD")
             .message(text)

@@ -306,3 +306,57 @@ impl Decoder for Dynamic {
             .map_err(|error| tonic::Status::internal(error.to_string()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_paths_that_users_know_are_there() {
+        let paths: Vec<String> = commonplace_proto::pool()
+            .services()
+            .flat_map(|service| service.methods().collect::<Vec<_>>())
+            .filter_map(|method| {
+                http_rule(&method).map(|(verb, path, _)| format!("{verb:?} {path}"))
+            })
+            .collect();
+        for (verb, path) in [
+            (MethodFilter::POST, "/events"),
+            (MethodFilter::GET, "/events"),
+            (MethodFilter::POST, "/retrieve"),
+            (MethodFilter::POST, "/injector/pack"),
+            (MethodFilter::GET, "/policies"),
+            (MethodFilter::PUT, "/policies/{id}"),
+            (MethodFilter::POST, "/journal/session"),
+            (MethodFilter::POST, "/journal/commit"),
+        ] {
+            assert!(
+                paths.contains(&format!("{verb:?} {path}")),
+                "{path} is missing from {paths:#?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_query_fills_fields_lists_and_inner_messages() {
+        let input = commonplace_proto::pool()
+            .get_message_by_name("commonplace.journal.v1.QueryEventsRequest")
+            .unwrap();
+        let query = "filter.artifact_types=test&filter.artifact_types=bug&page_size=5&include_superseded=true";
+        let message = read_query(input.clone(), query).unwrap();
+        let json = serde_json::to_value(&message).unwrap();
+        assert_eq!(
+            json["filter"]["artifactTypes"],
+            serde_json::json!(["test", "bug"])
+        );
+        assert_eq!(
+            (
+                json["pageSize"].as_i64(),
+                json["includeSuperseded"].as_bool()
+            ),
+            (Some(5), Some(true))
+        );
+        let error = read_query(input, "colour=red").unwrap_err();
+        assert!(error.0.message.contains("colour"), "{:?}", error.0);
+    }
+}

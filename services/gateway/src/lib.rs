@@ -45,7 +45,8 @@ pub fn start(
             get(move || std::future::ready(metrics_page(&numbers))),
         )
         .route("/health", get(|| std::future::ready(HEALTHY)))
-        .fallback_service(grpc::proxy(backends, options))
+        .fallback_service(grpc::proxy(backends))
+        .layer(grpc::cors(options))
 }
 
 type Page = ([(&'static str, &'static str); 1], String);
