@@ -31,25 +31,32 @@ impl Random {
     }
 }
 
-const SYLLABLES: [&str; 24] = [
-    "pa", "ck", "re", "try", "in", "dex", "lo", "ck", "que", "ue", "ser", "ver", "ca", "che", "to",
-    "ken", "mer", "ge", "di", "ff", "par", "se", "ti", "me",
+/// Words that people and programs use; rarer ones are identifiers made of two of them and a number.
+const STEMS: [&str; 64] = [
+    "retry", "index", "queue", "server", "cache", "token", "merge", "branch", "commit", "policy",
+    "budget", "pack", "test", "build", "failure", "timeout", "parser", "reader", "writer",
+    "stream", "buffer", "handler", "request", "answer", "client", "lock", "thread", "memory",
+    "journal", "event", "record", "search", "vector", "score", "rank", "query", "filter", "result",
+    "error", "log", "trace", "metric", "signal", "state", "lease", "worker", "task", "batch",
+    "page", "cursor", "shard", "node", "leader", "replica", "snapshot", "backup", "schema",
+    "table", "column", "value", "key", "hash", "time", "clock",
 ];
 /// Different words there are.
 const WORDS: usize = 30_000;
 const TYPES: [&str; 6] = ["diff", "test", "runlog", "bug", "decision", "spec"];
 
 fn word(rank: usize) -> String {
-    let mut random = Random::new(rank as u64 ^ 0x0c0f_fee0);
-    let parts = 2 + rank % 3;
-    let mut text = String::new();
-    for place in 0..parts {
-        if place > 0 && rank % 7 == 0 {
-            text.push('_');
-        }
-        text.push_str(SYLLABLES[random.below(SYLLABLES.len())]);
+    let stem = |number: usize| STEMS[number % STEMS.len()];
+    match rank {
+        0..64 => stem(rank).to_owned(),
+        64..4_160 => format!("{}_{}", stem(rank), stem(rank / STEMS.len())),
+        _ => format!(
+            "{}_{}{}",
+            stem(rank),
+            stem(rank / STEMS.len()),
+            rank / 4_096
+        ),
     }
-    format!("{text}{}", rank % 97)
 }
 
 /// A word, common ones far more often: the rank is drawn so that its logarithm is even (Zipf, s = 1).

@@ -11,9 +11,9 @@ use std::time::Duration;
 use http::{Request, Response};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
+use tonic::transport::server::TcpIncoming;
 use tower::{Service, ServiceExt};
 
 use crate::{Code, Failure};
@@ -60,15 +60,16 @@ impl Server {
         let (gate, stop) = (Gate::default(), CancellationToken::new());
         let stopped = stop.clone().cancelled_owned();
         let router = axum::Router::new().fallback_service(gate.clone().map_request(into_tonic));
+        // Set here: the server's own setting does not reach connections of a listener that it did not bind.
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let serving = tonic::transport::Server::builder()
             .accept_http1(true)
-            .tcp_nodelay(true)
             .http2_adaptive_window(Some(true))
             .http2_keepalive_interval(Some(Duration::from_secs(30)))
             .http2_keepalive_timeout(Some(Duration::from_secs(15)))
             .max_concurrent_streams(Some(1_024))
             .add_routes(tonic::service::Routes::from(router))
-            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stopped);
+            .serve_with_incoming_shutdown(incoming, stopped);
         Ok(Self {
             address: local,
             gate,

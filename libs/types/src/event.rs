@@ -4,36 +4,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Digest, EventId, Invalid, RecordId, Timestamp};
 
-/// Bounds of an event's parts, in bytes or in number.
-pub mod limits {
-    /// Longest title.
-    pub const TITLE_BYTES: usize = 1_024;
-    /// Longest text.
-    pub const TEXT_BYTES: usize = 1 << 20;
-    /// Most links of an event.
-    pub const LINKS: usize = 1_024;
-    /// Longest link target.
-    pub const LINK_TARGET_BYTES: usize = 1_024;
-    /// Most tags of an event.
-    pub const TAGS: usize = 64;
-    /// Longest tag.
-    pub const TAG_BYTES: usize = 128;
-    /// Most attributes of an event.
-    pub const ATTRIBUTES: usize = 64;
-    /// Longest attribute value.
-    pub const ATTRIBUTE_BYTES: usize = 4_096;
-    /// Longest agent, author or source.
-    pub const ACTOR_BYTES: usize = 256;
-    /// Longest correlation or causation id.
-    pub const CORRELATION_BYTES: usize = 128;
-    /// Most events an event may supersede by name.
-    pub const SUPERSEDES: usize = 1_024;
-    /// Most events of one commit.
-    pub const COMMIT_EVENTS: usize = 5_000;
-    /// Most bytes of one commit's events together.
-    pub const COMMIT_BYTES: usize = 16 << 20;
-}
-
 /// What an event does to its record.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
@@ -290,7 +260,7 @@ impl Draft {
 
     /// Checks every bound and sorts what has no order of its own. Error: names the field.
     pub fn checked(mut self) -> Result<Self, Invalid> {
-        use limits::*;
+        use crate::limits::*;
         at_most("title", &self.title, TITLE_BYTES)?;
         at_most("text", &self.text, TEXT_BYTES)?;
         if self.title.is_empty() && self.text.is_empty() && self.operation == Operation::Assert {
@@ -337,7 +307,7 @@ impl Draft {
     }
 
     fn check_lists(&self) -> Result<(), Invalid> {
-        use limits::*;
+        use crate::limits::*;
         count("links", self.links.len(), LINKS)?;
         for (place, link) in self.links.iter().enumerate() {
             if !is_word(&link.relation, 32, b"_") {
@@ -506,32 +476,6 @@ impl Event {
     /// The checksum as it is shown: `sha256:` and 64 hex digits.
     pub fn checksum_text(&self) -> String {
         format!("sha256:{}", self.checksum)
-    }
-}
-
-/// What a commit sees: one interval for each lane.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub struct Visible(Vec<crate::LaneInterval>);
-
-impl Visible {
-    /// From intervals in any order; of several for a lane the longest counts.
-    pub fn new(mut intervals: Vec<crate::LaneInterval>) -> Self {
-        intervals.retain(|interval| interval.position > 0);
-        intervals.sort_by(|a, b| a.lane.cmp(&b.lane).then(b.position.cmp(&a.position)));
-        intervals.dedup_by_key(|interval| interval.lane);
-        Self(intervals)
-    }
-
-    /// Sorted by lane.
-    pub fn intervals(&self) -> &[crate::LaneInterval] {
-        &self.0
-    }
-
-    /// Whether a position of a lane is seen.
-    pub fn sees(&self, lane: u32, position: u32) -> bool {
-        self.0
-            .binary_search_by_key(&lane, |interval| interval.lane)
-            .is_ok_and(|found| position <= self.0[found].position)
     }
 }
 

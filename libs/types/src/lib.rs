@@ -7,14 +7,15 @@
 mod event;
 mod ids;
 mod invalid;
+pub mod limits;
 mod time;
+mod visible;
 
-pub use event::{
-    ArtifactType, Attribute, Draft, Event, Importance, Link, Operation, Scope, Visible, limits,
-};
+pub use event::{ArtifactType, Attribute, Draft, Event, Importance, Link, Operation, Scope};
 pub use ids::{
     BranchName, CommitHash, Digest, EventId, LaneInterval, PolicyId, ProjectName, RecordId,
     Reference, TagName, TenantName,
 };
 pub use invalid::Invalid;
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};
+pub use visible::Visible;

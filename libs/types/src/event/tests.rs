@@ -1,5 +1,5 @@
 use super::*;
-use crate::LaneInterval;
+use crate::{LaneInterval, Visible};
 
 fn draft() -> Draft {
     Draft::new(ArtifactType::new("bug").unwrap(), "title", "text")
