@@ -52,7 +52,7 @@ mod tests {
         assert_eq!(
             hashes,
             [
-                "general 8f8260569832bac4",
+                "general e9dbffa3fc7f8505",
                 "qa_code_review_py 974607e68a4f4233",
                 "qa_flaky_triage b00574576be9cb9a",
                 "qa_regression 3f503110a0aa5d4a",
@@ -69,7 +69,7 @@ mod tests {
         let rules = &general.rules;
         assert_eq!(
             (rules.weights.lexical.as_f64(), rules.weights.dense.as_f64()),
-            (0.65, 0.35)
+            (0.67, 0.33)
         );
         assert_eq!(rules.weights, crate::rules::Weights::default());
         assert_eq!(rules.filters, crate::rules::Filters::default());

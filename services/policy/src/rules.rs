@@ -86,8 +86,8 @@ pub struct Weights {
 impl Default for Weights {
     fn default() -> Self {
         Self {
-            lexical: Millionths(650_000),
-            dense: Millionths(350_000),
+            lexical: Millionths(670_000),
+            dense: Millionths(330_000),
             recency: Millionths(0),
             importance: Millionths(0),
             pin: Millionths(0),

@@ -110,7 +110,7 @@ async fn the_shipped_policies_are_there_at_once() {
     let weights = general.rules.unwrap().weights.unwrap();
     assert_eq!(
         (weights.lexical, weights.dense, weights.recency),
-        (0.65, 0.35, 0.0)
+        (0.67, 0.33, 0.0)
     );
     for (task, policy) in [
         ("code_review", "qa_code_review_py"),

@@ -218,7 +218,7 @@ fn how_it_is_written_does_not_change_the_hash() {
 fn the_hash_of_the_defaults_never_changes() {
     assert_eq!(
         Rules::default().hash(),
-        "sha256:aaf2449371d2112f6c720c10a32816935f4f0fb63e4690722c0099eca73a91b5"
+        "sha256:fc2b1e11b4cdfe569d9cca05dce7e4bb96a45116df2b9921c1e432ff16969180"
     );
 }
 
