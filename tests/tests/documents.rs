@@ -1,5 +1,7 @@
 //! What the documents promise is there.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::collections::BTreeSet;
 
 use commonplace_tests::layering::sources;

@@ -1,5 +1,7 @@
 //! The structure of the code, kept true.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 

@@ -1,5 +1,7 @@
 //! The main job in one process: reports in, a cited pack out, and the proof of it after everything changed.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -104,7 +106,7 @@ async fn append_more(node: &Node, count: usize) {
         artifact_type: "test".into(),
         title: format!("a later test {number} fails now and then"),
         text: "which test fails now and then, and why? this one, later".into(),
-        pinned: number % 50 == 0,
+        pinned: number.is_multiple_of(50),
         ..Default::default()
     };
     let mut ingest = IngestServiceClient::new(node.channels().ingest.clone());

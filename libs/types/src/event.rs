@@ -278,13 +278,13 @@ impl Draft {
         }
         at_most("correlation_id", &self.correlation_id, CORRELATION_BYTES)?;
         at_most("causation_id", &self.causation_id, CORRELATION_BYTES)?;
-        if let (Some(from), Some(to)) = (self.valid_from, self.valid_to) {
-            if to < from {
-                return Err(Invalid::new(
-                    "valid_to",
-                    "expected a time not before `valid_from`",
-                ));
-            }
+        if let (Some(from), Some(to)) = (self.valid_from, self.valid_to)
+            && to < from
+        {
+            return Err(Invalid::new(
+                "valid_to",
+                "expected a time not before `valid_from`",
+            ));
         }
         if self.operation == Operation::Retract
             && self.record_id.is_none()

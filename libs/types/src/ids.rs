@@ -66,7 +66,7 @@ fn is_label(text: &str, longest: usize, extra: &[u8]) -> bool {
         .bytes()
         .next()
         .is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-    starts_well && text.len() <= longest && text.as_bytes().iter().all(|b| allowed(b))
+    starts_well && text.len() <= longest && text.as_bytes().iter().all(allowed)
 }
 
 fn is_ref_name(text: &str) -> bool {
@@ -75,10 +75,7 @@ fn is_ref_name(text: &str) -> bool {
         .bytes()
         .next()
         .is_some_and(|byte| byte.is_ascii_alphanumeric());
-    starts_well
-        && text.len() <= 128
-        && !text.ends_with('/')
-        && text.as_bytes().iter().all(|b| allowed(b))
+    starts_well && text.len() <= 128 && !text.ends_with('/') && text.as_bytes().iter().all(allowed)
 }
 
 name!(

@@ -67,7 +67,7 @@ pub fn bar(share: f64) -> String {
     let eighths = (share.clamp(0.0, 1.0) * (CELLS * 8) as f64).round() as usize;
     let part = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"][eighths % 8];
     let mut text = "█".repeat(eighths / 8) + part;
-    let used = eighths / 8 + usize::from(eighths % 8 > 0);
+    let used = eighths / 8 + usize::from(!eighths.is_multiple_of(8));
     text.push_str(&"░".repeat(CELLS - used));
     text
 }

@@ -1,5 +1,7 @@
 //! Each bad input: a clear error that names the field or file and the next step, and nothing lost.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod common;
 
 use std::path::Path;

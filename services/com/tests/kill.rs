@@ -1,5 +1,7 @@
 //! kill -9 while eight clients append: nothing acknowledged is lost, the chain holds, the index catches up.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod common;
 
 use std::collections::BTreeSet;

@@ -54,7 +54,8 @@ fn every_field_counts_in_the_content() {
 
 #[test]
 fn bounds_name_their_field() {
-    let cases: Vec<(&str, fn(&mut Draft))> = vec![
+    type Break = fn(&mut Draft);
+    let cases: Vec<(&str, Break)> = vec![
         ("title", |d| d.title = "x".repeat(1_025)),
         ("text", |d| d.text = "x".repeat((1 << 20) + 1)),
         ("text", |d| {

@@ -201,18 +201,15 @@ fn request(
 /// Prints a pack for people.
 pub fn print_pack(pack: &ContextPack) {
     output::line(&format!("{} {}", paint(BOLD, "context pack"), pack.id));
-    output::line(&format!(
-        "{}",
-        paint(
-            DIM,
-            &format!(
-                "commit {}  policy {} v{}  query “{}”",
-                output::hash(&pack.commit),
-                pack.policy,
-                pack.policy_version,
-                output::short(&pack.query, 80)
-            )
-        )
+    output::line(&paint(
+        DIM,
+        &format!(
+            "commit {}  policy {} v{}  query “{}”",
+            output::hash(&pack.commit),
+            pack.policy,
+            pack.policy_version,
+            output::short(&pack.query, 80)
+        ),
     ));
     output::line("");
     for item in &pack.items {
