@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout)]
 
 mod corpus;
+mod parts;
 mod quality;
 mod report;
 mod speed;
@@ -26,6 +27,9 @@ struct Arguments {
     /// Numbers of passages to measure retrieval at
     #[arg(long, value_delimiter = ',', default_value = "10000,100000")]
     sizes: Vec<usize>,
+    /// Of speed, leave embedding and appending out
+    #[arg(long)]
+    retrieval_only: bool,
     /// Leave speed out
     #[arg(long)]
     no_speed: bool,
@@ -56,8 +60,10 @@ async fn main() -> anyhow::Result<()> {
     };
     let mut report = Report::new();
     if !arguments.no_speed {
-        speed::embedding(&mut report)?;
-        speed::append(&mut report).await?;
+        if !arguments.retrieval_only {
+            speed::embedding(&mut report)?;
+            speed::append(&mut report).await?;
+        }
         for size in &arguments.sizes {
             speed::retrieval(&mut report, *size, &com).await?;
         }

@@ -20,8 +20,8 @@ use commonplace_proto::retrieval::{RetrieveRequest, SearchRequest};
 use commonplace_rpc::{Channel, RemoteOptions, server};
 use commonplace_types::SystemClock;
 
-use crate::corpus;
 use crate::report::{Report, Times};
+use crate::{corpus, parts};
 
 /// Events in one append when filling.
 const BATCH: usize = 500;
@@ -218,6 +218,7 @@ pub async fn retrieval(report: &mut Report, passages: usize, com: &Path) -> anyh
         (None, None),
     )
     .await?;
+    parts::measure(report, &group, node.channels()).await?;
     throughput(report, &group, node.channels()).await?;
     searchable(report, &group, node.channels()).await?;
     node.shutdown().await;

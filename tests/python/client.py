@@ -11,6 +11,8 @@ import grpc
 from commonplace.common.v1 import common_pb2 as common
 from commonplace.ingest.v1 import ingest_pb2 as ingest
 from commonplace.ingest.v1 import ingest_pb2_grpc as ingest_grpc
+from commonplace.journal.v1 import journal_pb2 as journal
+from commonplace.journal.v1 import journal_pb2_grpc as journal_grpc
 from commonplace.retrieval.v1 import retrieval_pb2 as retrieval
 from commonplace.retrieval.v1 import retrieval_pb2_grpc as retrieval_grpc
 
@@ -75,6 +77,22 @@ def test_a_wrong_field_is_named():
         assert "query" in error.details(), error.details()
     else:
         raise AssertionError("an empty query was taken")
+
+
+def test_nothing_unmasked_comes_in():
+    draft = common.EventDraft(artifact_type="runlog", title="Login", text='password = "correct-horse-battery"')
+    try:
+        journal_grpc.JournalServiceStub(CHANNEL).Append(journal.AppendRequest(events=[draft]), timeout=30)
+    except grpc.RpcError as error:
+        assert error.code() == grpc.StatusCode.PERMISSION_DENIED, error
+        assert "IngestService/Commit" in error.details(), error.details()
+    else:
+        raise AssertionError("the journal took an event past the masking of secrets")
+    event = {"artifact_type": "runlog", "title": "Login", "text": draft.text}
+    status, body = http("POST", "/journal/commit", {"message": "by hand", "events": [event]})
+    assert status == 200 and json.loads(body)["redactions"], body
+    status, body = http("GET", "/events?filter.artifact_types=runlog")
+    assert status == 200 and b"Login" in body and b"correct-horse" not in body, body
 
 
 def test_json_says_the_same():

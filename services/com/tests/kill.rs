@@ -10,8 +10,10 @@ use std::time::Duration;
 use commonplace_proto::common::EventDraft;
 use commonplace_proto::index::GetStatusRequest;
 use commonplace_proto::index::index_service_client::IndexServiceClient;
+use commonplace_proto::ingest::CommitRequest;
+use commonplace_proto::ingest::ingest_service_client::IngestServiceClient;
 use commonplace_proto::journal::journal_service_client::JournalServiceClient;
-use commonplace_proto::journal::{AppendRequest, QueryEventsRequest, VerifyChainRequest};
+use commonplace_proto::journal::{QueryEventsRequest, VerifyChainRequest};
 use commonplace_rpc::Channel;
 
 use common::Server;
@@ -37,12 +39,12 @@ fn draft(record: &str) -> EventDraft {
 
 /// Appends until the server is gone; gives the ids that were acknowledged.
 async fn append_until_dead(channel: Channel, round: usize, client: usize) -> Vec<String> {
-    let mut journal = JournalServiceClient::new(channel);
+    let mut ingest = IngestServiceClient::new(channel);
     let mut acknowledged = Vec::new();
     for number in 0.. {
         let events = vec![draft(&format!("{round}-{client}-{number}"))];
-        match journal
-            .append(AppendRequest {
+        match ingest
+            .commit(CommitRequest {
                 events,
                 ..Default::default()
             })

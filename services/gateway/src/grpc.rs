@@ -13,6 +13,12 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::{Backends, Options};
 
+/// Calls that only services make of each other: appending here would bypass the masking of secrets.
+const FOR_SERVICES: [(&str, &str); 1] = [(
+    "/commonplace.journal.v1.JournalService/Append",
+    "`commonplace.ingest.v1.IngestService/Commit`, which masks secrets first",
+)];
+
 /// The service behind every path that is not JSON: speaks gRPC and gRPC-web, and says so to whoever does not.
 pub(crate) fn proxy(
     backends: Backends,
@@ -76,7 +82,13 @@ impl Service<Request<Body>> for Proxy {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let service = request.uri().path().split('/').nth(1).unwrap_or_default();
+        let path = request.uri().path();
+        if let Some((_, instead)) = FOR_SERVICES.iter().find(|(call, _)| *call == path) {
+            let text = format!("`{path}` is for services only; call {instead}");
+            let failure = Failure::new(Code::PermissionDenied, "FOR_SERVICES_ONLY").message(text);
+            return Box::pin(std::future::ready(Ok(failure.into_status().into_http())));
+        }
+        let service = path.split('/').nth(1).unwrap_or_default();
         let Some(channel) = self.backends.get(service).cloned() else {
             let answer = unknown(&request);
             return Box::pin(std::future::ready(Ok(answer)));

@@ -21,6 +21,7 @@ mod always;
 pub mod analyzer;
 mod best;
 pub mod bitmap;
+mod blocking;
 pub mod budget;
 mod client;
 mod codec;

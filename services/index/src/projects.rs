@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::blocking::in_place;
 use crate::client::{Journal, Resolved};
 use crate::config::{Options, or_processors};
 use crate::embedding::Embedding;
@@ -123,8 +124,7 @@ impl Projects {
             let snapshot = engine.snapshot();
             search::search(&engine, &snapshot, number, &query, vector, &tools)
         };
-        let done = tokio::task::spawn_blocking(work).await;
-        done.map_err(|_| IndexError::Stopping)
+        in_place(work).await
     }
 
     /// The project and the commit asked for. A commit that is known here is not asked for at
@@ -236,8 +236,7 @@ impl Projects {
             let engine = engine.ok_or_else(|| self.behind(&name, wanted))?;
             let (keys, snapshot) = (keys.clone(), engine.snapshot());
             drop(engine);
-            let read = tokio::task::spawn_blocking(move || read_all(&snapshot, &keys)).await;
-            match read.map_err(|_| IndexError::Stopping)? {
+            match in_place(move || read_all(&snapshot, &keys)).await? {
                 Ok(passages) => return Ok(passages),
                 Err(ReadError::Missing(key)) if attempt > 0 => return Err(key.into()),
                 // Maybe it has not come in yet: look again at the head of the journal.

@@ -1,7 +1,10 @@
 //! Ingest's messages between wire and domain.
 
+use std::collections::BTreeMap;
+
 use commonplace_proto::common::EventDraft;
 use commonplace_proto::ingest as proto;
+use commonplace_proto::journal::AppendResponse;
 use commonplace_types::{BranchName, Draft, Invalid, ProjectName, limits};
 
 use crate::adapter::{FORMATS, Format, Refusal, cut_line};
@@ -171,4 +174,73 @@ pub(crate) fn events_from_proto(
     taken.batches.retain(|batch| !batch.is_empty());
     taken.tally = intake.tally;
     taken
+}
+
+/// Drafts of one commit, masked and named.
+pub(crate) struct TakenTogether {
+    pub(crate) drafts: Vec<Draft>,
+    /// One per draft as sent: its place among `drafts`.
+    places: Vec<usize>,
+    tally: Tally,
+}
+
+/// Reads, masks and names the drafts of one commit. Error: the first that is wrong, by its place.
+pub(crate) fn commit_from_proto(
+    events: Vec<EventDraft>,
+    author: String,
+    redactor: &Redactor,
+    options: &Options,
+) -> Result<TakenTogether, Invalid> {
+    let origin = Origin {
+        source: String::new(),
+        author,
+    };
+    let mut intake = Intake::new(redactor, options, origin, true);
+    let mut drafts: Vec<Draft> = Vec::with_capacity(events.len());
+    let mut place_of = BTreeMap::new();
+    let mut places = Vec::with_capacity(events.len());
+    for (place, event) in events.into_iter().enumerate() {
+        let ready =
+            commonplace_rpc::convert::draft_from_proto(event).and_then(|draft| intake.ready(draft));
+        let id = match ready.map_err(|error| error.under(&format!("events[{place}]")))? {
+            Ready::New(draft, _) => {
+                let id = draft.id;
+                place_of.insert(id, drafts.len());
+                drafts.push(*draft);
+                id
+            }
+            Ready::Repeat(id) => Some(id),
+        };
+        places.push(place_of.get(&id).copied().unwrap_or_default());
+    }
+    Ok(TakenTogether {
+        drafts,
+        places,
+        tally: intake.tally,
+    })
+}
+
+/// Writes what a commit gave; a draft sent twice gets the same answer twice.
+pub(crate) fn commit_to_proto(
+    answer: AppendResponse,
+    taken: TakenTogether,
+) -> proto::CommitResponse {
+    let event = |place: &usize| {
+        let event = answer.events.get(*place).cloned().unwrap_or_default();
+        proto::CommittedEvent {
+            id: event.id,
+            duplicate: event.duplicate,
+            position: event.position,
+        }
+    };
+    proto::CommitResponse {
+        events: taken.places.iter().map(event).collect(),
+        redactions: redactions_to_proto(taken.tally),
+        commit: answer.commit,
+    }
+}
+
+fn redactions_to_proto(tally: Tally) -> Vec<proto::Redaction> {
+    let redaction = |(rule, count)| proto::Redaction { rule, count };
+    tally.redactions.into_iter().map(redaction).collect()
 }

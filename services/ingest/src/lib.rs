@@ -20,6 +20,7 @@
 #![allow(clippy::result_large_err)]
 
 pub mod adapter;
+mod client;
 pub mod config;
 mod convert;
 pub mod error;

@@ -1,24 +1,22 @@
 //! The ingest service: receive, read, append.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use commonplace_proto::ingest as proto;
 use commonplace_proto::ingest::ingest_report_request::Part;
 use commonplace_proto::ingest::ingest_service_server::{IngestService, IngestServiceServer};
-use commonplace_proto::journal as journal_proto;
-use commonplace_proto::journal::journal_service_client::JournalServiceClient;
-use commonplace_rpc::{Channel, Code, Failure, context, convert as shared_convert, server, status};
-use commonplace_types::{Draft, Invalid, Reference, limits};
+use commonplace_rpc::{Channel, server, status};
+use commonplace_types::{Draft, Invalid};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::adapter::{Refusal, Stopped, cut_line};
+use crate::adapter::Stopped;
+use crate::client::Appender;
 use crate::config::Options;
 use crate::convert::{self, Header, Target};
 use crate::error::IngestError;
-use crate::intake::{self, Tally};
-use crate::redact::{Receipts, Redactor};
+use crate::intake;
+use crate::redact::Redactor;
 
 /// Most bytes of one chunk of a report.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -26,12 +24,6 @@ const CHUNK_BYTES: usize = 1 << 20;
 const CALL_EVENTS: usize = 5_000;
 /// Batches that are read ahead of the journal.
 const BATCHES_AHEAD: usize = 2;
-/// Events that are fetched at once, so that even the largest fit a message.
-const HELD_AT_ONCE: usize = 16;
-/// How often an append is tried, always under the same request id.
-const ATTEMPTS: u32 = 6;
-/// Longest delay that is waited out here.
-const LONGEST_DELAY: Duration = Duration::from_secs(2);
 
 /// The running service; clones share it.
 #[derive(Debug, Clone)]
@@ -106,6 +98,14 @@ impl IngestService for Ingest {
         Ok(Response::new(proto::IngestReportResponse {
             summary: Some(summary),
         }))
+    }
+
+    async fn commit(
+        &self,
+        request: Request<proto::CommitRequest>,
+    ) -> Result<Response<proto::CommitResponse>, Status> {
+        let answer = self.one_commit(request.into_inner()).await;
+        Ok(Response::new(answer.map_err(status)?))
     }
 
     async fn list_formats(
@@ -197,12 +197,48 @@ impl Ingest {
                 &mut append,
             )
         });
-        let mut appender = Appender::new(&self.shared, target);
+        let mut appender = self.appender(target);
         while let Some(batch) = batches.recv().await {
             appender.append(batch).await?;
         }
         let tally = reading.await.map_err(|_| IngestError::Interrupted)??;
         appender.summary(tally).await
+    }
+
+    fn appender(&self, target: Target) -> Appender {
+        let Shared {
+            journal, redactor, ..
+        } = &*self.shared;
+        Appender::new(journal.clone(), redactor, target)
+    }
+
+    /// Takes drafts as a whole and appends them as one commit.
+    async fn one_commit(
+        &self,
+        request: proto::CommitRequest,
+    ) -> Result<proto::CommitResponse, IngestError> {
+        let proto::CommitRequest {
+            request_id,
+            project,
+            branch,
+            expected_head,
+            author,
+            message,
+            events,
+        } = request;
+        check_count(events.len())?;
+        let target = convert::target_from_proto(&project, &branch, &author, message)?;
+        let shared = self.shared.clone();
+        let taking = tokio::task::spawn_blocking(move || {
+            convert::commit_from_proto(events, author, &shared.redactor, &shared.options)
+        });
+        let taken = taking.await.map_err(|_| IngestError::Interrupted)??;
+        let mut appender = self.appender(target);
+        let answer = appender
+            .commit(request_id, expected_head, &taken.drafts)
+            .await
+            .map_err(IngestError::Journal)?;
+        Ok(convert::commit_to_proto(answer, taken))
     }
 
     /// Takes drafts one by one and appends those that hold.
@@ -217,17 +253,14 @@ impl Ingest {
             message,
             events,
         } = request;
-        if events.is_empty() || events.len() > CALL_EVENTS {
-            let problem = format!("expected 1 to {CALL_EVENTS} events, found {}", events.len());
-            return Err(Invalid::new("events", problem).into());
-        }
+        check_count(events.len())?;
         let target = convert::target_from_proto(&project, &branch, &author, message)?;
         let shared = self.shared.clone();
         let taking = tokio::task::spawn_blocking(move || {
             convert::events_from_proto(events, author, &shared.redactor, &shared.options)
         });
         let taken = taking.await.map_err(|_| IngestError::Interrupted)?;
-        let mut appender = Appender::new(&self.shared, target);
+        let mut appender = self.appender(target);
         for batch in taken.batches {
             appender.append(batch).await?;
         }
@@ -245,214 +278,10 @@ impl Ingest {
     }
 }
 
-/// Appends the batches of one call and counts what became of them.
-struct Appender {
-    journal: JournalServiceClient<Channel>,
-    target: Target,
-    added: u64,
-    duplicates: u64,
-    /// Ids that the project holds with other content.
-    refused: Vec<String>,
-    /// The last commit that an append gave.
-    commit: Option<String>,
-}
-
-impl Appender {
-    fn new(shared: &Shared, target: Target) -> Self {
-        let journal = JournalServiceClient::new(shared.journal.clone())
-            .max_decoding_message_size(server::MESSAGE_BYTES)
-            .max_encoding_message_size(server::MESSAGE_BYTES);
-        let clean =
-            |text: &str, most| cut_line(&shared.redactor.text(text, &mut Receipts::new()), most);
-        let target = Target {
-            author: clean(&target.author, limits::ACTOR_BYTES),
-            message: clean(&target.message, limits::TITLE_BYTES),
-            ..target
-        };
-        Self {
-            journal,
-            target,
-            added: 0,
-            duplicates: 0,
-            refused: Vec::new(),
-            commit: None,
-        }
+fn check_count(events: usize) -> Result<(), Invalid> {
+    if (1..=CALL_EVENTS).contains(&events) {
+        return Ok(());
     }
-
-    /// Appends a batch. Events that the branch holds already, even from another source, count as duplicates;
-    /// an id that the project holds with other content is refused, the others are appended.
-    async fn append(&mut self, batch: Vec<Draft>) -> Result<(), IngestError> {
-        match self.try_append(&batch).await {
-            Ok(()) => return Ok(()),
-            Err(failure) if failure.code == Code::AlreadyExists => {}
-            Err(failure) => return Err(IngestError::Journal(failure)),
-        }
-        let held = self.held(&batch).await?;
-        let mut fresh = Vec::with_capacity(batch.len());
-        for (draft, held) in batch.into_iter().zip(held) {
-            match held {
-                None => fresh.push(draft),
-                Some(held) if intake::says_the_same(&draft, &held) => self.duplicates += 1,
-                Some(_) => self.refused.extend(draft.id.map(|id| id.to_string())),
-            }
-        }
-        self.append_apart(fresh).await
-    }
-
-    /// Appends drafts of which some may be refused because another branch holds their ids: halves what is
-    /// refused until the refused ones stand alone.
-    async fn append_apart(&mut self, drafts: Vec<Draft>) -> Result<(), IngestError> {
-        let mut open = vec![drafts];
-        while let Some(mut part) = open.pop() {
-            if part.is_empty() {
-                continue;
-            }
-            match self.try_append(&part).await {
-                Ok(()) => {}
-                Err(failure) if failure.code != Code::AlreadyExists => {
-                    return Err(IngestError::Journal(failure));
-                }
-                Err(_) if part.len() == 1 => {
-                    self.refused.extend(part[0].id.map(|id| id.to_string()));
-                }
-                Err(_) => {
-                    let second = part.split_off(part.len() / 2);
-                    open.extend([second, part]);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// One append, repeated under the same request id while the journal says that it may succeed later.
-    async fn try_append(&mut self, batch: &[Draft]) -> Result<(), Failure> {
-        let request = journal_proto::AppendRequest {
-            request_id: uuid::Uuid::new_v4().to_string(),
-            project: self.target.project.to_string(),
-            branch: self.target.branch.to_string(),
-            expected_head: String::new(),
-            author: self.target.author.clone(),
-            message: self.target.message.clone(),
-            events: batch.iter().map(shared_convert::draft_to_proto).collect(),
-        };
-        let mut attempt = 1;
-        let answer = loop {
-            match self.journal.append(request.clone()).await {
-                Ok(answer) => break answer.into_inner(),
-                Err(refused) => wait_to_repeat(Failure::from_status(&refused), attempt).await?,
-            }
-            attempt += 1;
-        };
-        let duplicates = answer.events.iter().filter(|event| event.duplicate).count() as u64;
-        self.duplicates += duplicates;
-        self.added += (answer.events.len() as u64).saturating_sub(duplicates);
-        self.commit = answer
-            .commit
-            .map(|commit| commit.hash)
-            .or(self.commit.take());
-        Ok(())
-    }
-
-    /// What the branch holds under the ids of the drafts, one for each.
-    async fn held(&mut self, drafts: &[Draft]) -> Result<Vec<Option<Draft>>, IngestError> {
-        let mut held = Vec::with_capacity(drafts.len());
-        // A report that came before under another name is there as a whole; few enough to fit a message.
-        for group in drafts.chunks(HELD_AT_ONCE) {
-            match self.get(group).await? {
-                Some(events) => held.extend(events.into_iter().map(Some)),
-                None => {
-                    for draft in group.chunks(1) {
-                        held.push(self.get(draft).await?.and_then(|mut events| events.pop()));
-                    }
-                }
-            }
-        }
-        Ok(held)
-    }
-
-    /// The events with the ids of the drafts as the branch holds them; nothing when one of them is missing.
-    async fn get(&mut self, drafts: &[Draft]) -> Result<Option<Vec<Draft>>, IngestError> {
-        let branch = Reference::Branch(self.target.branch.clone());
-        let request = journal_proto::GetEventsRequest {
-            project: self.target.project.to_string(),
-            as_of: Some(shared_convert::reference_to_proto(&branch)),
-            ids: drafts
-                .iter()
-                .filter_map(|draft| draft.id)
-                .map(|id| id.to_string())
-                .collect(),
-        };
-        match self.journal.get_events(request).await {
-            Ok(found) => {
-                let events = found.into_inner().events.into_iter();
-                let drafts = events.map(|event| Ok(shared_convert::event_from_proto(event)?.draft));
-                Ok(Some(drafts.collect::<Result<_, Invalid>>()?))
-            }
-            Err(refused) => match Failure::from_status(&refused) {
-                failure if failure.code == Code::NotFound => Ok(None),
-                failure => Err(IngestError::Journal(failure)),
-            },
-        }
-    }
-
-    async fn summary(mut self, mut tally: Tally) -> Result<proto::IngestSummary, IngestError> {
-        for id in &self.refused {
-            let reason = format!(
-                "`{id}` is the id of an event with other content, or of one that another branch got from another source"
-            );
-            tally.refusals.push(Refusal {
-                location: id.clone(),
-                field: "id".into(),
-                reason,
-            });
-        }
-        let commit = match self.commit.take() {
-            Some(commit) => commit,
-            None => self.head().await?,
-        };
-        Ok(convert::summary_to_proto(
-            tally,
-            self.added,
-            self.duplicates,
-            commit,
-        ))
-    }
-
-    /// The branch's newest commit; empty when the branch does not exist yet.
-    async fn head(&mut self) -> Result<String, IngestError> {
-        let reference = Reference::Branch(self.target.branch.clone());
-        let request = journal_proto::ResolveRequest {
-            project: self.target.project.to_string(),
-            reference: Some(shared_convert::reference_to_proto(&reference)),
-        };
-        match self.journal.resolve(request).await {
-            Ok(answer) => Ok(answer
-                .into_inner()
-                .commit
-                .map(|commit| commit.hash)
-                .unwrap_or_default()),
-            Err(refused) => match Failure::from_status(&refused) {
-                failure if failure.code == Code::NotFound => Ok(String::new()),
-                failure => Err(IngestError::Journal(failure)),
-            },
-        }
-    }
-}
-
-/// Waits before an append is repeated. Error: repeating will not help, or there is no time for it.
-async fn wait_to_repeat(failure: Failure, attempt: u32) -> Result<(), Failure> {
-    let passing = matches!(
-        failure.code,
-        Code::Unavailable | Code::Aborted | Code::ResourceExhausted
-    );
-    let delay = failure
-        .retry_after
-        .unwrap_or(Duration::from_millis(20) * 2_u32.pow(attempt.min(8)));
-    let in_time = context::remaining().is_none_or(|left| left > delay);
-    // A long delay, such as that of a full disk, is for the caller to wait out, who can do something about it.
-    if !passing || attempt >= ATTEMPTS || !in_time || delay > LONGEST_DELAY {
-        return Err(failure);
-    }
-    tokio::time::sleep(delay).await;
-    Ok(())
+    let problem = format!("expected 1 to {CALL_EVENTS} events, found {events}");
+    Err(Invalid::new("events", problem))
 }

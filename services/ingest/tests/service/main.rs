@@ -1,6 +1,7 @@
 //! The service over a real journal, through the contracts alone.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod commit;
 mod events;
 mod reports;
 

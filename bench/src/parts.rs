@@ -1,0 +1,111 @@
+//! Where a retrieve spends its time: each call that it makes, asked alone.
+
+use std::time::Instant;
+
+use commonplace_node::Channels;
+use commonplace_proto::index::index_service_client::IndexServiceClient;
+use commonplace_proto::index::{GetPassagesRequest, PassageKey, SearchRequest};
+use commonplace_proto::journal::ResolveRequest;
+use commonplace_proto::journal::journal_service_client::JournalServiceClient;
+use commonplace_proto::policy::GetPolicyRequest;
+use commonplace_proto::policy::policy_service_client::PolicyServiceClient;
+use commonplace_proto::retrieval::retrieval_service_client::RetrievalServiceClient;
+use commonplace_proto::retrieval::{PreviewPackRequest, RetrieveRequest};
+use commonplace_rpc::server;
+
+use crate::corpus;
+use crate::report::{Report, Times};
+
+const ROUNDS: usize = 600;
+
+/// Times of the parts, and of the whole without keeping the pack.
+pub async fn measure(report: &mut Report, group: &str, channels: &Channels) -> anyhow::Result<()> {
+    let mut policy = PolicyServiceClient::new(channels.policy.clone());
+    let mut journal = JournalServiceClient::new(channels.journal.clone());
+    let mut index = IndexServiceClient::new(channels.index.clone())
+        .max_decoding_message_size(server::MESSAGE_BYTES);
+    let mut retrieval = RetrievalServiceClient::new(channels.retrieval.clone())
+        .max_decoding_message_size(server::MESSAGE_BYTES);
+    let mut keys = Vec::new();
+    let mut times: [Vec<f64>; 5] = Default::default();
+    for round in 0..ROUNDS {
+        let started = Instant::now();
+        let id = "general".to_owned();
+        let request = GetPolicyRequest {
+            id,
+            ..Default::default()
+        };
+        policy.get_policy(request).await?;
+        times[0].push(started.elapsed().as_secs_f64());
+
+        let started = Instant::now();
+        let project = "bench".to_owned();
+        journal
+            .resolve(ResolveRequest {
+                project,
+                ..Default::default()
+            })
+            .await?;
+        times[1].push(started.elapsed().as_secs_f64());
+
+        let request = SearchRequest {
+            project: "bench".into(),
+            query: corpus::query(round % 64),
+            lexical_limit: 100,
+            dense_limit: 100,
+            ineligible_limit: 20,
+            ..Default::default()
+        };
+        let started = Instant::now();
+        let found = index.search(request).await?.into_inner();
+        times[2].push(started.elapsed().as_secs_f64());
+
+        keys.clear();
+        keys.extend(
+            found
+                .candidates
+                .into_iter()
+                .take(20)
+                .filter_map(|candidate| candidate.key),
+        );
+        let request = GetPassagesRequest {
+            project: "bench".into(),
+            keys: keys.iter().map(|key: &PassageKey| key.clone()).collect(),
+        };
+        let started = Instant::now();
+        index.get_passages(request).await?;
+        times[3].push(started.elapsed().as_secs_f64());
+
+        let request = RetrieveRequest {
+            project: "bench".into(),
+            query: corpus::query(round % 64),
+            budget_tokens: 2_000,
+            policy: "general".into(),
+            ..Default::default()
+        };
+        let started = Instant::now();
+        let request = Some(request);
+        retrieval
+            .preview_pack(PreviewPackRequest { request })
+            .await?;
+        times[4].push(started.elapsed().as_secs_f64());
+    }
+    let names = [
+        "policy",
+        "journal: commit",
+        "index: search",
+        "index: 20 texts",
+        "all, pack not kept",
+    ];
+    for (name, times) in names.into_iter().zip(times) {
+        let p50 = Times::new(times).milliseconds(0.5);
+        report.less(
+            group,
+            &format!("part of a retrieve: {name}, p50"),
+            p50,
+            "ms",
+            None,
+        );
+    }
+    Ok(())
+}
