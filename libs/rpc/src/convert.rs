@@ -352,6 +352,40 @@ pub struct Filter {
     pub correlation_id: String,
 }
 
+impl Filter {
+    /// Checks that the filter is in the form in which [`filter_from_proto`] gives it: lists sorted and without
+    /// repeats, conditions that take everything left out. Error: the field that is not.
+    pub fn checked_form(&self) -> Result<(), Invalid> {
+        fn sorted<T: Ord>(values: &[T]) -> bool {
+            values.is_sorted_by(|a, b| a < b)
+        }
+        let lists = [
+            ("artifact_types", sorted(&self.artifact_types)),
+            ("tags_any", sorted(&self.tags_any)),
+            ("agents", sorted(&self.agents)),
+            ("sources", sorted(&self.sources)),
+            ("record_ids", sorted(&self.record_ids)),
+            ("attributes", sorted(&self.attributes)),
+        ];
+        if let Some((field, _)) = lists.into_iter().find(|(_, sorted)| !sorted) {
+            return Err(Invalid::new(
+                field,
+                "expected sorted values without repeats",
+            ));
+        }
+        if self
+            .min_importance
+            .is_some_and(|least| least.millionths() == 0)
+        {
+            return Err(Invalid::new(
+                "min_importance",
+                "expected more than 0, or nothing",
+            ));
+        }
+        Ok(())
+    }
+}
+
 /// Reads which events to take. Error: the wrong field, as `filter.…`.
 pub fn filter_from_proto(filter: Option<proto::EventFilter>) -> Result<Filter, Invalid> {
     let filter = filter.unwrap_or_default();

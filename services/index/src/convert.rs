@@ -123,21 +123,27 @@ fn dense_state(
     without_dense: bool,
     embedder: Result<&str, &str>,
 ) -> proto::DenseState {
-    let off = |fingerprint: &str, reason: &str| proto::DenseState {
+    use proto::DenseOff;
+    let off = |fingerprint: &str, off: DenseOff, reason: &str| proto::DenseState {
         available: false,
         reason: reason.to_owned(),
         fingerprint: fingerprint.to_owned(),
         through: 0,
+        off: off.into(),
     };
     match (embedder, through) {
-        (_, _) if without_dense => off("", "left out as asked"),
-        (Err(reason), _) => off("", &with_next_step(reason)),
-        (Ok(fingerprint), None) => off(fingerprint, "the vectors are still being made"),
+        (_, _) if without_dense => off("", DenseOff::NotAsked, "left out as asked"),
+        (Err(reason), _) => off("", DenseOff::NoModel, &with_next_step(reason)),
+        (Ok(fingerprint), None) => {
+            let reason = "the vectors are still being made";
+            off(fingerprint, DenseOff::NotReady, reason)
+        }
         (Ok(fingerprint), Some(through)) => proto::DenseState {
             available: true,
             reason: String::new(),
             fingerprint: fingerprint.to_owned(),
             through,
+            off: DenseOff::Unspecified.into(),
         },
     }
 }

@@ -57,7 +57,12 @@ fn damaged(problem: impl Into<String>) -> EngineError {
 }
 
 impl From<LexicalError> for EngineError {
+    /// What the system refuses (a full disk, too many open files) says nothing about what is on disk: that is
+    /// kept, and opened again later.
     fn from(error: LexicalError) -> Self {
+        if let Some(cause) = error.refused_by_system() {
+            return Self::Storage(std::io::Error::new(cause, error));
+        }
         Self::Damaged {
             problem: error.to_string(),
             cause: Some(error),
@@ -362,7 +367,7 @@ impl Writer {
 /// Everything that makes the rows what they are, one version a line.
 fn format() -> String {
     format!(
-        "commonplace index 1\n{}\n{}\n{}\n",
+        "commonplace index 2\n{}\n{}\n{}\n",
         analyzer::ANALYZER,
         passage::SPLITTER,
         budget::TOKENIZER

@@ -80,6 +80,43 @@ pub enum LexicalError {
     Read(#[from] std::io::Error),
 }
 
+impl LexicalError {
+    /// The kind of error with which the system refused a file, unless it says that the file is missing or not
+    /// as it should be. LockBusy counts: it passes.
+    pub fn refused_by_system(&self) -> Option<std::io::ErrorKind> {
+        use std::io::ErrorKind;
+        use tantivy::TantivyError as Error;
+        use tantivy::directory::error::{
+            LockError, OpenDirectoryError, OpenReadError, OpenWriteError,
+        };
+        let Self::Storage(error) = self else {
+            return None;
+        };
+        let kind = match error {
+            Error::IoError(error)
+            | Error::OpenReadError(OpenReadError::IoError {
+                io_error: error, ..
+            })
+            | Error::OpenWriteError(OpenWriteError::IoError {
+                io_error: error, ..
+            })
+            | Error::OpenDirectoryError(OpenDirectoryError::IoError {
+                io_error: error, ..
+            })
+            | Error::LockFailure(LockError::IoError(error), _) => error.kind(),
+            Error::LockFailure(LockError::LockBusy, _) => ErrorKind::ResourceBusy,
+            Error::SystemError(_) => ErrorKind::Other,
+            _ => return None,
+        };
+        let damage = [
+            ErrorKind::NotFound,
+            ErrorKind::InvalidData,
+            ErrorKind::UnexpectedEof,
+        ];
+        (!damage.contains(&kind)).then_some(kind)
+    }
+}
+
 /// The words of one project.
 pub struct Lexical {
     engine: Mutex<Engine>,

@@ -20,7 +20,7 @@ use crate::record::{
 };
 
 /// Bytes of a text entry before the author: the event's checksum.
-pub(crate) const TEXT_HEADER: u64 = 32;
+pub(crate) const TEXT_HEADER: u64 = 48;
 /// Stands for a string that no event has.
 pub(crate) const NO_STRING: u32 = u32::MAX;
 

@@ -1,7 +1,8 @@
 //! The texts of the events in one file that only grows, read by position.
 //!
-//! An entry is the event's checksum (32 bytes), its author, its title and its text, without marks in
-//! between: where they lie and how long they are is kept in the rows.
+//! An entry is a seal (16 bytes), the event's checksum (32 bytes), its author, its title and its text, without
+//! marks in between: where they lie and how long they are is kept in the rows. The seal is a hash of the event's
+//! id, checksum, author and title, so that a damaged head is noticed; the rows hold one of each passage.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -9,9 +10,12 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use commonplace_types::{Digest, Event};
+use commonplace_types::{Digest, Event, EventId};
 
 use crate::state::{EventRow, TEXT_HEADER};
+
+/// Bytes of a seal.
+const SEAL: usize = 16;
 
 /// What an event's entry starts with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,8 +39,12 @@ impl Texts {
         self.file.read_exact_at(&mut bytes, event.text_at)?;
         let title = bytes.split_off(TEXT_HEADER as usize + author);
         let author = bytes.split_off(TEXT_HEADER as usize);
+        let (found, checksum) = bytes.split_at(SEAL);
+        if found != seal(event.id, checksum, &author, &title) {
+            return Err(damaged());
+        }
         Ok(TextHead {
-            checksum: Digest::from_slice(&bytes).map_err(|_| damaged())?,
+            checksum: Digest::from_slice(checksum).map_err(|_| damaged())?,
             author: text_of(author)?,
             title: text_of(title)?,
         })
@@ -79,7 +87,15 @@ impl TextWriter {
 
     /// Adds an event's entry; it can be read after `flush`.
     pub(crate) fn append(&mut self, event: &Event) {
-        self.pending.extend_from_slice(event.checksum.as_bytes());
+        let (checksum, draft) = (event.checksum.as_bytes(), &event.draft);
+        let seal = seal(
+            event.id,
+            checksum,
+            draft.author.as_bytes(),
+            draft.title.as_bytes(),
+        );
+        self.pending.extend_from_slice(&seal);
+        self.pending.extend_from_slice(checksum);
         for text in [&event.draft.author, &event.draft.title, &event.draft.text] {
             self.pending.extend_from_slice(text.as_bytes());
         }
@@ -105,6 +121,18 @@ impl TextWriter {
             file: Arc::clone(&self.file),
         }
     }
+}
+
+/// Stands for the head of an event's entry.
+fn seal(event: EventId, checksum: &[u8], author: &[u8], title: &[u8]) -> [u8; SEAL] {
+    let mut hasher = blake3::Hasher::new();
+    for part in [event.as_bytes(), checksum, author, title] {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+    let mut seal = [0; SEAL];
+    seal.copy_from_slice(&hasher.finalize().as_bytes()[..SEAL]);
+    seal
 }
 
 fn text_of(bytes: Vec<u8>) -> io::Result<String> {

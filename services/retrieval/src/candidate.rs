@@ -99,8 +99,55 @@ pub enum Dense {
     /// They were not.
     Off {
         /// Why not.
-        reason: String,
+        reason: Off,
     },
+}
+
+/// Why meanings were not compared: a closed set, so that a pack can say nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Off {
+    /// The policy gives them no weight.
+    NoWeight,
+    /// There is no embedding model.
+    NoModel,
+    /// No commit that the search sees has all its vectors.
+    NotReady,
+    /// The external vector store cannot be reached.
+    StoreDown,
+}
+
+impl Off {
+    const ALL: [Self; 4] = [
+        Self::NoWeight,
+        Self::NoModel,
+        Self::NotReady,
+        Self::StoreDown,
+    ];
+
+    /// The word in a pack.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoWeight => "no_weight",
+            Self::NoModel => "no_model",
+            Self::NotReady => "not_ready",
+            Self::StoreDown => "store_down",
+        }
+    }
+
+    /// The reason of a word.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|off| off.as_str() == word)
+    }
+
+    /// What people are told.
+    pub fn told(self) -> &'static str {
+        match self {
+            Self::NoWeight => "the policy gives it no weight",
+            Self::NoModel => "no embedding model; fetch it with `com model pull`",
+            Self::NotReady => "the vectors are still being made",
+            Self::StoreDown => "the vector store cannot be reached",
+        }
+    }
 }
 
 /// The answer of a search.

@@ -307,7 +307,7 @@ fn write_dense(object: &mut Object<'_>, dense: &Dense) {
             object.text("embedder", embedder);
             object.number("through", *through);
         }
-        Dense::Off { reason } => object.text("off", reason),
+        Dense::Off { reason } => object.text("off", reason.as_str()),
     }
 }
 

@@ -329,6 +329,46 @@ async fn a_preview_is_the_same_pack_and_is_not_kept() {
     mesh.stop().await;
 }
 
+/// A pack whose bytes were changed and whose id was made to fit them.
+async fn forged(mesh: &Mesh, content: &[u8], from: &str, to: &str) -> proto::VerifyPackResponse {
+    let text = String::from_utf8(content.to_vec()).unwrap();
+    assert!(text.contains(from), "{text}");
+    let bytes = text.replacen(from, to, 1).into_bytes();
+    let id = format!("blake3:{}", blake3::hash(&bytes).to_hex());
+    mesh.verify(&id, &bytes).await
+}
+
+#[tokio::test]
+async fn a_pack_can_say_nothing_that_no_request_gives() {
+    let folder = tempfile::tempdir().unwrap();
+    let mesh = Mesh::start(folder.path()).await;
+    mesh.append(history()).await;
+    mesh.put_policy("general", "weights: {lexical: 1, dense: 0}")
+        .await;
+    let filter = commonplace_proto::common::EventFilter {
+        artifact_types: vec!["bug".into()],
+        ..Default::default()
+    };
+    let request = proto::RetrieveRequest {
+        filter: Some(filter),
+        ..ask("login")
+    };
+    let made = mesh.pack(request).await;
+    assert!(mesh.verify(&made.id, &made.content).await.verified);
+    let off = r#"{"off":"no_weight"}"#;
+    let types = r#"{"artifact_types":["bug"]}"#;
+    for (from, to) in [
+        (off, r#"{"off":"reviewed and approved"}"#),
+        (off, r#"{"off":"no_model"}"#),
+        (types, r#"{"artifact_types":["bug","bug"]}"#),
+        (types, r#"{"artifact_types":["bug"],"min_importance":0}"#),
+    ] {
+        let verdict = forged(&mesh, &made.content, from, to).await;
+        assert!(!verdict.verified && !verdict.differences.is_empty(), "{to}");
+    }
+    mesh.stop().await;
+}
+
 #[tokio::test]
 async fn without_a_model_packs_say_so_and_still_verify() {
     let folder = tempfile::tempdir().unwrap();
@@ -340,7 +380,9 @@ async fn without_a_model_packs_say_so_and_still_verify() {
     };
     let made = mesh.pack(request.clone()).await;
     let manifest = made.manifest.as_ref().unwrap();
-    assert!(manifest.embedder.is_empty() && manifest.dense_off_reason.contains("no model"));
+    assert!(
+        manifest.embedder.is_empty() && manifest.dense_off_reason.contains("no embedding model")
+    );
     assert!(mesh.retrieve(request).await.unwrap().reused);
     mesh.stop().await;
     let mesh = Mesh::start_with(folder.path(), Ok(Arc::new(Words("words@1")))).await;
@@ -356,7 +398,9 @@ async fn without_a_model_packs_say_so_and_still_verify() {
     let verdict = mesh.verify(&dense.id, &dense.content).await;
     assert_eq!(verdict.differences[0].path, "dense.embedder");
     assert!(
-        verdict.differences[0].expected.contains("no model"),
+        verdict.differences[0]
+            .expected
+            .contains("no embedding model"),
         "{:?}",
         verdict.differences
     );

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::*;
-use crate::passages::{PassageKey, read_all};
+use crate::passages::{PassageKey, ReadError, read_all};
 use crate::search::{Answer, Query, Tools, search};
 use crate::testing::{Dice, History, WordVectors};
 use crate::vectors::QueryVector;
@@ -262,6 +262,17 @@ fn damaged_texts_are_noticed_when_they_are_read() {
             .any(|passage| passage.text.contains("retry"))
     );
     let path = folder.path().join("texts");
+    let whole = std::fs::read(&path).unwrap();
+    // Heads (checksum, author, title) and texts alike: every byte of the first entries.
+    for place in 0..whole.len().min(600) {
+        let mut bytes = whole.clone();
+        bytes[place] ^= 0x20;
+        std::fs::write(&path, bytes).unwrap();
+        match read_all(&snapshot, &keys) {
+            Ok(read) => assert_eq!(read, passages, "byte {place}"),
+            Err(error) => assert!(matches!(error, ReadError::Damaged), "byte {place}"),
+        }
+    }
     let zeroed = vec![0; std::fs::metadata(&path).unwrap().len() as usize];
     std::fs::write(&path, zeroed).unwrap();
     assert!(read_all(&engine.snapshot(), &keys).is_err());
@@ -271,6 +282,21 @@ fn damaged_texts_are_noticed_when_they_are_read() {
         open(folder.path()),
         Err(EngineError::Damaged { .. })
     ));
+}
+
+#[test]
+fn what_the_system_refuses_is_not_taken_for_damage() {
+    let refusal = |number| {
+        let refused = std::io::Error::from_raw_os_error(number);
+        EngineError::from(LexicalError::Storage(refused.into()))
+    };
+    const TOO_MANY_OPEN_FILES: i32 = 24;
+    const DISK_FULL: i32 = 28;
+    const NO_SUCH_FILE: i32 = 2;
+    for number in [TOO_MANY_OPEN_FILES, DISK_FULL] {
+        assert!(matches!(refusal(number), EngineError::Storage(_)));
+    }
+    assert!(matches!(refusal(NO_SUCH_FILE), EngineError::Damaged { .. }));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use commonplace_rpc::convert::{filter_to_proto, reference_to_proto, timestamp_fr
 use commonplace_types::{Invalid, ProjectName};
 
 use crate::candidate::{
-    Candidate, Dense, Eligibility, Found, ONE, Passage, PassageKey, Statistics,
+    Candidate, Dense, Eligibility, Found, ONE, Off, Passage, PassageKey, Statistics,
 };
 use crate::plan::{DenseWish, Plan};
 
@@ -66,13 +66,17 @@ pub(crate) fn found(answer: proto::SearchResponse, plan: &Plan) -> Result<Found,
 }
 
 fn dense(state: proto::DenseState, plan: &Plan) -> Dense {
-    if let DenseWish::Recorded(off @ Dense::Off { .. }) = &plan.dense {
-        return off.clone();
-    }
     if plan.dense_weightless {
         return Dense::Off {
-            reason: "the policy gives it no weight".into(),
+            reason: Off::NoWeight,
         };
+    }
+    match &plan.dense {
+        // It has weight: whoever records otherwise is shown so.
+        DenseWish::Recorded(Dense::Off { reason }) if *reason != Off::NoWeight => {
+            return Dense::Off { reason: *reason };
+        }
+        _ => {}
     }
     if state.available {
         return Dense::On {
@@ -81,7 +85,11 @@ fn dense(state: proto::DenseState, plan: &Plan) -> Dense {
         };
     }
     Dense::Off {
-        reason: state.reason,
+        reason: match state.off() {
+            proto::DenseOff::NoModel => Off::NoModel,
+            proto::DenseOff::StoreDown => Off::StoreDown,
+            _ => Off::NotReady,
+        },
     }
 }
 

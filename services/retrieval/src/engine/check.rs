@@ -198,7 +198,7 @@ fn other_embedder(given: &Dense, anew: &Dense) -> Option<Difference> {
         (Dense::On { embedder, .. }, Dense::Off { reason }) => Some(Difference::new(
             "dense.embedder",
             embedder,
-            format!("none: {reason}"),
+            format!("none: {}", reason.told()),
         )),
         _ => None,
     }

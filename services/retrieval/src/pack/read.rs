@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::Error as _;
 
 use super::{FORMAT, Item, Listed, Pack};
-use crate::candidate::{Dense, Passage, PassageKey, Statistics};
+use crate::candidate::{Dense, Off, Passage, PassageKey, Statistics};
 use crate::packing::{Outcome, Reason, Trace};
 use crate::ranking::Scores;
 use crate::recipe::Recipe;
@@ -308,7 +308,10 @@ impl RawDense {
     fn finish(self) -> Result<Dense, serde_json::Error> {
         match (self.embedder, self.through, self.off) {
             (Some(embedder), Some(through), None) => Ok(Dense::On { embedder, through }),
-            (None, None, Some(reason)) => Ok(Dense::Off { reason }),
+            (None, None, Some(word)) => {
+                let reason = Off::parse(&word).ok_or_else(|| unknown("dense.off", &word))?;
+                Ok(Dense::Off { reason })
+            }
             _ => Err(serde_json::Error::custom(
                 "`dense`: expected `embedder` and `through`, or `off` alone",
             )),
@@ -344,7 +347,7 @@ impl RawFilter {
         let least = self
             .min_importance
             .map(|least| Importance::new(f64::from(least) / 1e6));
-        Ok(Filter {
+        let filter = Filter {
             artifact_types: self.artifact_types,
             tags_any: self.tags_any,
             agents: self.agents,
@@ -360,7 +363,15 @@ impl RawFilter {
                 .map(|raw| Attribute::new(raw.key, raw.value))
                 .collect(),
             correlation_id: self.correlation_id,
-        })
+        };
+        // Requests are put into this form when they come in; no pack was ever made from another.
+        filter.checked_form().map_err(|error| {
+            serde_json::Error::custom(format!(
+                "`request.filter.{}`: {}",
+                error.field, error.problem
+            ))
+        })?;
+        Ok(filter)
     }
 }
 

@@ -2,7 +2,7 @@ use commonplace_rpc::convert::Filter;
 use commonplace_types::{ArtifactType, Attribute, Digest, Importance};
 
 use super::*;
-use crate::candidate::Eligibility;
+use crate::candidate::{Eligibility, Off};
 use crate::engine::fill;
 use crate::rules::FusionMethod;
 use crate::testing::{candidate, clock, event, policy, recipe, rules};
@@ -112,7 +112,7 @@ fn a_pack_is_read_back_whole() {
     plain.recipe.filter = Filter::default();
     plain.recipe.fusion = None;
     plain.dense = Dense::Off {
-        reason: "no model".into(),
+        reason: Off::NoModel,
     };
     assert_eq!(read(&plain.to_bytes()).unwrap(), plain);
 }

@@ -3,6 +3,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::candidate::Off;
 use crate::rules::Weights;
 use crate::testing::{candidate, clock, rules};
 
@@ -65,7 +66,7 @@ fn the_total_is_the_weighted_mean_of_what_took_part() {
         }
     );
     let off = Dense::Off {
-        reason: "no model".into(),
+        reason: Off::NoModel,
     };
     let without = rank(vec![one], &rules, None, &off, clock())[0].scores;
     assert_eq!(

@@ -1,7 +1,7 @@
 use commonplace_types::Digest;
 
 use super::*;
-use crate::candidate::{Dense, Found, Statistics};
+use crate::candidate::{Dense, Found, Off, Statistics};
 use crate::engine::fill;
 use crate::testing::{clock, policy, recipe, rules};
 
@@ -11,7 +11,7 @@ fn kept(query: &str) -> Arc<Kept> {
         commit_number: 1,
         statistics: Statistics::default(),
         dense: Dense::Off {
-            reason: "no model".into(),
+            reason: Off::NoModel,
         },
         candidates: Vec::new(),
     };
