@@ -4,49 +4,44 @@ use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use commonplace_types::Invalid;
 use http::{HeaderMap, HeaderValue, Request, Response};
+use tokio::sync::watch;
 use tonic::body::Body;
-use tonic::transport::{Channel as Transport, Endpoint};
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt};
 
 use crate::context::{self, Call};
+use crate::remote::{self, Endpoint, Pool, RemoteOptions, Resolver};
+use crate::tls::PeerIdentity;
 use crate::{Code, Failure};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
-type Inner = BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
+type Local = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
-/// How remote services are reached.
-#[derive(Debug, Clone)]
-pub struct RemoteOptions {
-    /// How long connecting may take.
-    pub connect_timeout: Duration,
-    /// How often an idle connection is probed.
-    pub keep_alive: Duration,
-    /// When a connection that does not answer a probe is given up.
-    pub keep_alive_timeout: Duration,
-}
+/// What is kept back of a call's time at each hop, at most: for the way of the answer.
+const MARGIN: Duration = Duration::from_millis(10);
 
-impl Default for RemoteOptions {
-    fn default() -> Self {
-        Self {
-            connect_timeout: Duration::from_secs(10),
-            keep_alive: Duration::from_secs(30),
-            keep_alive_timeout: Duration::from_secs(15),
-        }
-    }
-}
-
-/// Carries calls to one service. Cheap to clone; clones share the connection.
+/// Carries calls to one service. Cheap to clone; clones share the connections.
 ///
 /// Each call takes along what is left of the present call's deadline (`grpc-timeout`), its id
 /// (`x-request-id`) and its trace (`traceparent`). A call whose time is up is refused without being sent.
 #[derive(Clone)]
 pub struct Channel {
-    inner: Inner,
+    to: To,
+}
+
+#[derive(Clone)]
+enum To {
+    Local(Local),
+    Remote {
+        pool: Arc<Pool>,
+        only: Option<Arc<Endpoint>>,
+    },
 }
 
 impl Channel {
@@ -60,64 +55,74 @@ impl Channel {
             + 'static,
         S::Future: Send + 'static,
     {
-        let service = service.map_err(|never: Infallible| match never {});
         Self {
-            inner: BoxCloneSyncService::new(service),
+            to: To::Local(Local::new(service)),
         }
     }
 
-    /// A channel to a remote service at one or several addresses (`http://host:port`), balanced over them.
-    /// Connects at the first call. Error: an address that is none.
-    pub fn remote(
-        addresses: &[String],
-        options: &RemoteOptions,
-    ) -> Result<Self, commonplace_types::Invalid> {
-        let endpoints = addresses
-            .iter()
-            .map(|a| endpoint(a, options))
-            .collect::<Result<Vec<_>, _>>()?;
-        let transport = match <[Endpoint; 1]>::try_from(endpoints) {
-            Ok([endpoint]) => endpoint.connect_lazy(),
-            Err(endpoints) => Transport::balance_list(endpoints.into_iter()),
-        };
-        let service = transport.map_err(|error| -> BoxError { Box::new(unreachable_peer(&error)) });
-        Ok(Self {
-            inner: BoxCloneSyncService::new(service),
-        })
+    /// A channel to a remote service, balanced over its endpoints. Addresses are `http://host:port` or
+    /// `https://host:port`, each one endpoint, and `http+dns://name:port` or `https+dns://name:port`, each
+    /// as many endpoints as the name has addresses. Connects at once and keeps connected; must be called
+    /// within a tokio runtime. Error: an address that is none, or `https` without certificates.
+    pub fn remote(addresses: &[String], options: &RemoteOptions) -> Result<Self, Invalid> {
+        if addresses.is_empty() {
+            return Err(Invalid::new(
+                "server",
+                "expected at least one address like http://127.0.0.1:8083",
+            ));
+        }
+        let parsed = addresses.iter().map(|address| remote::parse(address));
+        let parsed = parsed.collect::<Result<Vec<_>, _>>()?;
+        if options.tls.is_none() && parsed.iter().any(remote::Address::is_secure) {
+            let problem = "an https address needs certificates; set tls.certificate, tls.key and tls.authority \
+                           (`com certs dev` makes them)";
+            return Err(Invalid::new("server", problem));
+        }
+        Ok(Self::resolved(Arc::new(remote::Several(parsed)), options))
     }
-}
 
-fn endpoint(
-    address: &str,
-    options: &RemoteOptions,
-) -> Result<Endpoint, commonplace_types::Invalid> {
-    let wrong = || {
-        let problem = format!("expected an address like http://127.0.0.1:8083, found `{address}`");
-        commonplace_types::Invalid::new("server", problem)
-    };
-    if !address.starts_with("http://") {
-        return Err(wrong());
+    /// A channel to the endpoints that a resolver finds. Must be called within a tokio runtime.
+    pub fn resolved(resolver: Arc<dyn Resolver>, options: &RemoteOptions) -> Self {
+        let pool = Pool::start(resolver, options.clone());
+        Self {
+            to: To::Remote { pool, only: None },
+        }
     }
-    let endpoint = Endpoint::from_shared(address.to_owned()).map_err(|_| wrong())?;
-    Ok(endpoint
-        .connect_timeout(options.connect_timeout)
-        .http2_keep_alive_interval(options.keep_alive)
-        .keep_alive_timeout(options.keep_alive_timeout)
-        .http2_adaptive_window(true)
-        .tcp_nodelay(true))
-}
 
-/// A peer that cannot be reached is UNAVAILABLE, which callers know how to treat.
-fn unreachable_peer(error: &tonic::transport::Error) -> tonic::Status {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
+    /// The same service at one endpoint only. A call over it fails at once with UNAVAILABLE
+    /// (`PEER_UNREACHABLE`, `sent` = `no`) when the endpoint is down, so that the caller can choose another.
+    pub fn to(&self, endpoint: &Endpoint) -> Self {
+        match &self.to {
+            To::Local(_) => self.clone(),
+            To::Remote { pool, .. } => Self {
+                to: To::Remote {
+                    pool: pool.clone(),
+                    only: Some(Arc::new(endpoint.clone())),
+                },
+            },
+        }
     }
-    Failure::new(Code::Unavailable, "PEER_UNREACHABLE")
-        .message(text)
-        .into_status()
+
+    /// The endpoints that take calls at the moment, sorted. A service of this process has none.
+    pub fn endpoints(&self) -> Arc<[Endpoint]> {
+        match &self.to {
+            To::Local(_) => Arc::from([]),
+            To::Remote { pool, .. } => pool.shared.watch().borrow().clone(),
+        }
+    }
+
+    /// The same, and each change of it. Nothing for a service of this process.
+    pub fn watch_endpoints(&self) -> Option<watch::Receiver<Arc<[Endpoint]>>> {
+        match &self.to {
+            To::Local(_) => None,
+            To::Remote { pool, .. } => Some(pool.shared.watch()),
+        }
+    }
+
+    /// Whether the service runs in this process.
+    pub fn is_in_process(&self) -> bool {
+        matches!(self.to, To::Local(_))
+    }
 }
 
 impl fmt::Debug for Channel {
@@ -137,22 +142,63 @@ impl Service<Request<Body>> for Channel {
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let inner = self.inner.clone();
         let call = context::current();
         if let Some(call) = &call {
             send_on(call, request.headers_mut());
         }
         let deadline = call.and_then(|call| call.deadline);
+        let to = self.to.clone();
         Box::pin(async move {
-            let Some(deadline) = deadline else {
-                return inner.oneshot(request).await;
+            let answer = async {
+                match to {
+                    To::Local(service) => local(service, request, deadline).await,
+                    To::Remote { pool, only } => {
+                        remote::send(&pool.shared, only.as_deref(), request, deadline).await
+                    }
+                }
             };
-            match tokio::time::timeout_at(deadline.into(), inner.oneshot(request)).await {
-                Ok(answer) => answer,
+            let Some(deadline) = deadline else {
+                return Ok(answer.await?);
+            };
+            match tokio::time::timeout_at(deadline.into(), answer).await {
+                Ok(answer) => Ok(answer?),
                 Err(_) => Err(Box::new(out_of_time().into_status()) as BoxError),
             }
         })
     }
+}
+
+async fn local(
+    service: Local,
+    mut request: Request<Body>,
+    deadline: Option<Instant>,
+) -> Result<Response<Body>, tonic::Status> {
+    deadline_header(deadline, request.headers_mut())?;
+    // The caller is this process now, not whoever called it.
+    request.extensions_mut().remove::<PeerIdentity>();
+    match service.oneshot(request).await {
+        Ok(answer) => Ok(answer),
+        Err(never) => match never {},
+    }
+}
+
+/// Writes what is left of the time, less a margin for the way of the answer. Error: nothing is left.
+pub(crate) fn deadline_header(
+    deadline: Option<Instant>,
+    headers: &mut HeaderMap,
+) -> Result<(), tonic::Status> {
+    let Some(deadline) = deadline else {
+        return Ok(());
+    };
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(out_of_time().into_status());
+    }
+    let left = left - (left / 20).min(MARGIN);
+    if let Ok(value) = HeaderValue::from_str(&grpc_timeout(left)) {
+        headers.insert("grpc-timeout", value);
+    }
+    Ok(())
 }
 
 pub(crate) fn out_of_time() -> Failure {
@@ -167,12 +213,6 @@ fn send_on(call: &Call, headers: &mut HeaderMap) {
     };
     put("x-request-id", &call.request_id);
     put("traceparent", &call.trace.to_string());
-    if let Some(left) = call
-        .deadline
-        .map(|d| d.saturating_duration_since(std::time::Instant::now()))
-    {
-        put("grpc-timeout", &grpc_timeout(left));
-    }
 }
 
 /// A span as a `grpc-timeout` value: at most 8 digits and a unit.
@@ -228,12 +268,36 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_address_names_what_was_expected() {
-        let error =
-            Channel::remote(&["localhost:1".into()], &RemoteOptions::default()).unwrap_err();
-        assert!(
-            error.to_string().contains("http://127.0.0.1:8083"),
-            "{error}"
+    fn a_hop_keeps_a_margin_and_refuses_what_is_spent() {
+        let sent = |left: Duration| {
+            let mut headers = HeaderMap::new();
+            deadline_header(Some(Instant::now() + left), &mut headers)?;
+            let value = headers["grpc-timeout"]
+                .to_str()
+                .unwrap_or_default()
+                .to_owned();
+            Ok::<_, tonic::Status>(parse_grpc_timeout(&value).unwrap())
+        };
+        assert!(sent(Duration::from_secs(10)).unwrap() <= Duration::from_millis(9_990));
+        assert!(sent(Duration::from_millis(20)).unwrap() <= Duration::from_millis(19));
+        assert_eq!(
+            sent(Duration::ZERO).unwrap_err().code(),
+            tonic::Code::DeadlineExceeded
         );
+    }
+
+    #[test]
+    fn a_wrong_address_names_what_was_expected() {
+        let options = RemoteOptions::default();
+        for (addresses, expected) in [
+            (&["localhost:1".to_owned()][..], "http://127.0.0.1:8083"),
+            (&[], "at least one address"),
+            (&["https://localhost:1".to_owned()], "tls.certificate"),
+        ] {
+            let error = Channel::remote(addresses, &options)
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(expected), "{error}");
+        }
     }
 }

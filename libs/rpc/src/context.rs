@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use commonplace_types::TenantName;
 
+use crate::tls::PeerIdentity;
+
 tokio::task_local! {
     static CALL: Call;
 }
@@ -24,6 +26,8 @@ pub struct Call {
     pub trace: Trace,
     /// Whose data it is about. One tenant only, until callers are identified.
     pub tenant: TenantName,
+    /// Who called, if the caller showed a certificate; a service of this process has none.
+    pub peer: Option<PeerIdentity>,
 }
 
 impl Call {
@@ -34,6 +38,7 @@ impl Call {
             request_id: uuid::Uuid::new_v4().to_string(),
             trace: Trace::start(),
             tenant: TenantName::default_tenant(),
+            peer: None,
         }
     }
 }
@@ -145,6 +150,11 @@ pub fn remaining() -> Option<Duration> {
 pub fn tenant() -> TenantName {
     CALL.try_with(|call| call.tenant.clone())
         .unwrap_or_else(|_| TenantName::default_tenant())
+}
+
+/// Who made the present call, if the caller showed a certificate.
+pub fn peer() -> Option<PeerIdentity> {
+    CALL.try_with(|call| call.peer.clone()).ok().flatten()
 }
 
 /// The present call's place in its trace as a header; empty outside a call.

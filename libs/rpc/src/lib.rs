@@ -3,22 +3,33 @@
 //! A service is always called through its generated client over a [`Channel`], which is either a service
 //! of this process or a remote one; both run the same layers, so a single process behaves like a mesh.
 //! - Around each call, [`Channel`] sends on what is left of the deadline, the request id and the trace.
+//! - A remote channel ([`remote`]) finds endpoints, keeps a connection to each, spreads calls over those
+//!   that live, and sends again what is safe to send again, within a budget.
 //! - Around each handler, [`serve::Layered`] restores them into [`context`], enforces the deadline, refuses
 //!   what exceeds the limit, and records rate, errors and duration.
 //! - [`Failure`] is what went wrong in a form that any client can act on; [`status()`] alone turns it into a
 //!   gRPC status with details, [`Failure::from_status`] back.
-//! - [`server`] binds early, is ready late, and drains with a cap.
+//! - [`server`] binds early, is ready late, lets in whom [`AllowList`] names, and drains with a cap.
+//! - [`tls`] is who we are, whom we trust, and who the peer is; files are read again when they change.
 //!
-//! Always true: no call goes on past its deadline, no error leaves without exactly one `ErrorInfo`, and
-//! nothing queues without bound. Left out: who the caller is (a placeholder tenant) and TLS.
+//! Always true: no call goes on past its deadline, no error leaves without exactly one `ErrorInfo`, nothing
+//! queues without bound, and nothing is sent twice that may not be. Left out: who the user behind a call is
+//! (a placeholder tenant), and hedging.
 
+mod allow;
 mod channel;
 pub mod context;
 pub mod convert;
 mod failure;
+pub mod methods;
+pub mod remote;
 pub mod serve;
 pub mod server;
+pub mod tls;
 
-pub use channel::{Channel, RemoteOptions};
+pub use allow::AllowList;
+pub use channel::Channel;
 pub use failure::{Code, DOMAIN, Failure, Reason, status};
+pub use remote::{Endpoint, FixedList, RemoteOptions, Resolver, TransportOptions};
 pub use serve::{Layered, Limits};
+pub use tls::{PeerIdentity, Tls, TlsError, TlsOptions};

@@ -9,13 +9,15 @@ use std::time::{Duration, Instant};
 
 use commonplace_telemetry::Metrics;
 use http::{HeaderMap, Request, Response};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::body::Body;
 use tower::Service;
 use tracing::Instrument;
 
 use crate::channel::{out_of_time, parse_grpc_timeout};
 use crate::context::{self, Call, Trace};
+use crate::methods::method;
+use crate::tls::PeerIdentity;
 use crate::{Code, Failure};
 
 /// What a service lets in.
@@ -23,6 +25,8 @@ use crate::{Code, Failure};
 pub struct Limits {
     /// Calls served at the same time; more are refused with RESOURCE_EXHAUSTED.
     pub concurrent_calls: usize,
+    /// Streams answered at the same time, apart from the calls; more are refused likewise.
+    pub concurrent_streams: usize,
     /// The deadline of calls that bring none.
     pub default_timeout: Duration,
 }
@@ -31,6 +35,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             concurrent_calls: 1_024,
+            concurrent_streams: 256,
             default_timeout: Duration::from_secs(60),
         }
     }
@@ -41,6 +46,7 @@ impl Default for Limits {
 pub struct Layered<S> {
     inner: S,
     permits: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
     limits: Limits,
     metrics: Arc<Metrics>,
 }
@@ -51,10 +57,103 @@ impl<S> Layered<S> {
         Self {
             inner,
             permits: Arc::new(Semaphore::new(limits.concurrent_calls)),
+            streams: Arc::new(Semaphore::new(limits.concurrent_streams)),
             limits,
             metrics,
         }
     }
+
+    /// Calls and streams that could be let in now.
+    pub fn room(&self) -> (usize, usize) {
+        (
+            self.permits.available_permits(),
+            self.streams.available_permits(),
+        )
+    }
+
+    /// A call needs a permit until its answer begins, a stream one of its own until it ends: long streams
+    /// cannot keep calls out.
+    fn admit(&self, path: &str) -> Option<Permit> {
+        let streams = method(path).server_streaming && path.starts_with("/commonplace.");
+        let from = if streams {
+            &self.streams
+        } else {
+            &self.permits
+        };
+        let permit = from.clone().try_acquire_owned().ok()?;
+        Some(Permit { permit, streams })
+    }
+}
+
+struct Permit {
+    permit: OwnedSemaphorePermit,
+    streams: bool,
+}
+
+impl Permit {
+    /// Keeps the permit of a stream until its last message; gives that of a call back.
+    fn hold(self, answer: Response<Body>, deadline: Option<Instant>) -> Response<Body> {
+        if !self.streams {
+            return answer;
+        }
+        let deadline = deadline.map(|at| Box::pin(tokio::time::sleep_until(at.into())));
+        answer.map(|body| {
+            Body::new(Held {
+                body,
+                _permit: self.permit,
+                deadline,
+            })
+        })
+    }
+}
+
+/// A streamed answer with its permit, cut at the deadline that its caller set.
+struct Held {
+    body: Body,
+    _permit: OwnedSemaphorePermit,
+    deadline: Option<Pin<Box<tokio::time::Sleep>>>,
+}
+
+impl http_body::Body for Held {
+    type Data = bytes::Bytes;
+    type Error = tonic::Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<bytes::Bytes>, tonic::Status>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
+            return Poll::Ready(frame);
+        }
+        match self
+            .deadline
+            .as_mut()
+            .map(|deadline| deadline.as_mut().poll(context))
+        {
+            Some(Poll::Ready(())) => {
+                self.deadline = None;
+                self.body = Body::empty();
+                Poll::Ready(Some(Ok(http_body::Frame::trailers(
+                    trailers(out_of_time()),
+                ))))
+            }
+            _ => Poll::Pending,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+}
+
+/// A failure as the trailers that end a stream.
+pub(crate) fn trailers(failure: Failure) -> HeaderMap {
+    failure
+        .into_status()
+        .into_http::<Body>()
+        .into_parts()
+        .0
+        .headers
 }
 
 impl<S> Service<Request<Body>> for Layered<S>
@@ -77,7 +176,7 @@ where
         let started = Instant::now();
         let method = request.uri().path().trim_start_matches('/').to_owned();
         let metrics = self.metrics.clone();
-        let Ok(permit) = self.permits.clone().try_acquire_owned() else {
+        let Some(permit) = self.admit(request.uri().path()) else {
             metrics.call_refused();
             metrics.call_answered(
                 &method,
@@ -87,7 +186,10 @@ where
             return Box::pin(std::future::ready(Ok(too_many().into_status().into_http())));
         };
         let mut call = read_call(request.headers(), &self.limits);
+        call.peer = request.extensions().get::<PeerIdentity>().cloned();
         let deadline = call.deadline;
+        // A stream without a deadline of its own goes on; only its head must come in time.
+        let stream_deadline = deadline.filter(|_| request.headers().contains_key("grpc-timeout"));
         let span = tracing::info_span!(
             target: "commonplace::rpc", "rpc",
             otel.name = method, rpc.system.name = "grpc", rpc.method = method,
@@ -109,8 +211,6 @@ where
         let inner = self.inner.call(request);
         let served = context::scope(call, inner).instrument(span);
         Box::pin(async move {
-            // The permit is held until the head of the answer is there; streams are bounded by themselves.
-            let _permit = permit;
             let deadline = deadline.unwrap_or(started + Duration::from_secs(3_600));
             let answer = match tokio::time::timeout_at(deadline.into(), served).await {
                 Ok(Ok(answer)) => answer,
@@ -118,7 +218,7 @@ where
                 Err(_) => out_of_time().into_status().into_http(),
             };
             metrics.call_answered(&method, grpc_status(answer.headers()), started.elapsed());
-            Ok(answer)
+            Ok(permit.hold(answer, stream_deadline))
         })
     }
 }
@@ -130,7 +230,7 @@ fn too_many() -> Failure {
 }
 
 /// A failed unary call carries its status in the head of the answer; without one it is a success.
-fn grpc_status(headers: &HeaderMap) -> i32 {
+pub(crate) fn grpc_status(headers: &HeaderMap) -> i32 {
     let value = headers
         .get("grpc-status")
         .and_then(|value| value.to_str().ok());

@@ -1,0 +1,216 @@
+//! Connections that come in: taken, secured, served over HTTP/1 or HTTP/2, and ended.
+//!
+//! Written out rather than taken from tonic, because a drain must be able to end what is left: connections,
+//! and the handlers that run for them.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::rt::{Executor, Read, Write};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::body::Body;
+use tower::ServiceExt;
+
+use super::Routed;
+use crate::tls::{PeerIdentity, Tls};
+
+/// Connections at the same time; more wait in the system's backlog.
+const CONNECTIONS: usize = 10_000;
+/// Streams at the same time on one connection. Above the limits of services, which refuse with a reason.
+const STREAMS: u32 = 4_096;
+/// How long a TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// A port that is served.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    /// No new connections; those there are end when their calls have.
+    stop: CancellationToken,
+    /// Everything ends.
+    cut: CancellationToken,
+    tasks: TaskTracker,
+}
+
+struct Port {
+    tls: Option<Tls>,
+    service: Routed,
+    stop: CancellationToken,
+    tasks: Tasks,
+}
+
+/// Runs the tasks of connections so that they can be counted and cut.
+#[derive(Clone)]
+struct Tasks {
+    cut: CancellationToken,
+    tracker: TaskTracker,
+}
+
+impl Tasks {
+    fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+        let cut = self.cut.clone();
+        self.tracker.spawn(async move {
+            cut.run_until_cancelled(future).await;
+        });
+    }
+}
+
+impl<F> Executor<F> for Tasks
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    fn execute(&self, future: F) {
+        self.spawn(async move {
+            future.await;
+        });
+    }
+}
+
+impl Listening {
+    pub(crate) fn start(listener: TcpListener, tls: Option<Tls>, service: Routed) -> Self {
+        let (stop, cut, tracker) = (
+            CancellationToken::new(),
+            CancellationToken::new(),
+            TaskTracker::new(),
+        );
+        let tasks = Tasks {
+            cut: cut.clone(),
+            tracker: tracker.clone(),
+        };
+        let port = Arc::new(Port {
+            tls,
+            service,
+            stop: stop.clone(),
+            tasks: tasks.clone(),
+        });
+        tasks.spawn(take(listener, port));
+        Self {
+            stop,
+            cut,
+            tasks: tracker,
+        }
+    }
+
+    /// Lets what runs end, at most for `cap`. Says whether it did.
+    pub(crate) async fn drain(self, cap: Duration) -> bool {
+        self.stop.cancel();
+        self.tasks.close();
+        let ended = tokio::time::timeout(cap, self.tasks.wait()).await.is_ok();
+        self.cut.cancel();
+        self.tasks.wait().await;
+        ended
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.cut.cancel();
+    }
+}
+
+/// Takes connections until told to stop; the port is free again when this ends.
+async fn take(listener: TcpListener, port: Arc<Port>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let taken = async {
+            let place = places.clone().acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            taken = taken => taken,
+            () = port.stop.cancelled() => return,
+        };
+        match accepted {
+            Ok((stream, address)) => {
+                let serving = port.clone();
+                port.tasks.spawn(async move {
+                    let _place = place;
+                    if let Err(problem) = serving.secure(stream).await {
+                        tracing::warn!(%address, problem, "a connection was refused");
+                    }
+                });
+            }
+            Err(error) => {
+                // Out of file descriptors, most likely: connections that end will make room.
+                tracing::warn!(%error, "cannot take a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+impl Port {
+    async fn secure(&self, stream: TcpStream) -> Result<(), String> {
+        // Answers are small and waited for.
+        let _ = stream.set_nodelay(true);
+        let Some(tls) = &self.tls else {
+            self.serve(TokioIo::new(stream), None).await;
+            return Ok(());
+        };
+        let loaded = tls.current();
+        let accepting = tokio_rustls::TlsAcceptor::from(loaded.server()).accept(stream);
+        let accepted = tokio::select! {
+            accepted = tokio::time::timeout(HANDSHAKE, accepting) => accepted,
+            () = self.stop.cancelled() => return Ok(()),
+        };
+        let stream = accepted
+            .map_err(|_| "the TLS handshake took too long".to_owned())?
+            .map_err(|error| error.to_string())?;
+        let certificate = stream
+            .get_ref()
+            .1
+            .peer_certificates()
+            .and_then(<[_]>::first);
+        let peer = certificate.map(|certificate| loaded.identity(certificate));
+        self.serve(TokioIo::new(stream), peer).await;
+        Ok(())
+    }
+
+    async fn serve<I>(&self, stream: I, peer: Option<PeerIdentity>)
+    where
+        I: Read + Write + Unpin + Send + 'static,
+    {
+        let mut builder = Builder::new(self.tasks.clone());
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .adaptive_window(true)
+            .keep_alive_interval(Some(Duration::from_secs(30)))
+            .keep_alive_timeout(Duration::from_secs(15))
+            .max_concurrent_streams(STREAMS);
+        builder.http1().timer(TokioTimer::new());
+        let service = self
+            .service
+            .clone()
+            .map_request(move |request: Request<Incoming>| {
+                let mut request = request.map(Body::new);
+                request.extensions_mut().remove::<PeerIdentity>();
+                if let Some(peer) = &peer {
+                    request.extensions_mut().insert(peer.clone());
+                }
+                request
+            });
+        let service = service.map_response(|response: Response<Body>| response);
+        let connection = builder.serve_connection(stream, TowerToHyperService::new(service));
+        tokio::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = self.stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(error, "a connection broke");
+        }
+    }
+}
