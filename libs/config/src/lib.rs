@@ -4,12 +4,16 @@
 //! environment variable is `COM_` and the path in capitals, parts joined by `__`: `COM_JOURNAL__GROUP_EVENTS`
 //! is `journal.group_events`. A flag is a path and a value. An unknown key fails, wherever it comes from.
 
+mod list;
+
 use std::path::{Path, PathBuf};
 
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+pub use list::list;
 
 /// Environment variables that belong to the command line and are not settings.
 const NOT_SETTINGS: [&str; 4] = ["server", "config", "model_dir", "json"];
@@ -99,6 +103,26 @@ mod tests {
     #[serde(deny_unknown_fields, default)]
     struct Inner {
         events: u32,
+    }
+
+    #[test]
+    fn a_list_may_be_one_text() {
+        #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        struct Lists {
+            #[serde(deserialize_with = "list")]
+            names: Vec<String>,
+            #[serde(deserialize_with = "list")]
+            ports: std::collections::BTreeSet<String>,
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("com.toml");
+        std::fs::write(&file, "names = ['a', 'b']\n").unwrap();
+        let lists: Lists = load(Some(&file), &[flag("ports", "y, x,")]).unwrap();
+        assert_eq!(lists.names, ["a", "b"]);
+        assert_eq!(lists.ports.into_iter().collect::<Vec<_>>(), ["x", "y"]);
+        let wrong = load::<Lists>(None, &[flag("names", "3")]).unwrap_err();
+        assert!(wrong.to_string().contains("a text with commas"), "{wrong}");
     }
 
     fn flag(path: &str, value: &str) -> Flag {

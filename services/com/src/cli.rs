@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use commonplace_node::Role;
 
 /// Shared, versioned, cited memory for software agents.
 #[derive(Debug, Parser)]
@@ -51,7 +52,7 @@ fn parse_setting(text: &str) -> Result<(String, String), String> {
 pub enum Command {
     /// Take a repository and sample CI results in, make a context pack for a code review, verify it
     Demo(Demo),
-    /// Serve every service on one port: gRPC, gRPC-web and JSON
+    /// Serve: everything on one port (gRPC, gRPC-web, JSON), or some roles of a mesh
     Serve(Serve),
     /// Read reports or a repository's history into the journal
     Ingest(Ingest),
@@ -129,6 +130,9 @@ pub struct Serve {
     /// Address and port, for example 127.0.0.1:8083; port 0 takes a free one
     #[arg(long)]
     pub listen: Option<String>,
+    /// Services to run here, for example journal,policy; the others are called at their `peers` addresses
+    #[arg(long, value_delimiter = ',')]
+    pub roles: Vec<Role>,
 }
 
 /// Kinds of input that `com ingest` reads.

@@ -27,7 +27,10 @@ pub(crate) fn proxy(
 + Send
 + Sync
 + 'static {
-    let web = tonic_web::GrpcWebLayer::new().layer(Proxy { backends });
+    let web = tonic_web::GrpcWebLayer::new().layer(Proxy {
+        backends,
+        for_services: false,
+    });
     let answer = tower::service_fn(move |request: Request<axum::body::Body>| {
         let (web, request) = (web.clone(), request.map(Body::new));
         async move {
@@ -67,9 +70,28 @@ pub(crate) fn cors(options: &Options) -> CorsLayer {
         .expose_headers(readable.map(HeaderName::from_static))
 }
 
+/// The services behind their paths, for other services.
+pub(crate) fn pass_on(
+    backends: Backends,
+) -> impl Service<Request<axum::body::Body>, Response = Response<Body>, Error = Infallible, Future: Send>
++ Clone
++ Send
++ Sync
++ 'static {
+    let proxy = Proxy {
+        backends,
+        for_services: true,
+    };
+    tower::service_fn(move |request: Request<axum::body::Body>| {
+        proxy.clone().oneshot(request.map(Body::new))
+    })
+}
+
 #[derive(Clone)]
 struct Proxy {
     backends: Backends,
+    /// Also takes calls that only services make of each other.
+    for_services: bool,
 }
 
 impl Service<Request<Body>> for Proxy {
@@ -83,7 +105,8 @@ impl Service<Request<Body>> for Proxy {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let path = request.uri().path();
-        if let Some((_, instead)) = FOR_SERVICES.iter().find(|(call, _)| *call == path) {
+        let refused = FOR_SERVICES.iter().filter(|_| !self.for_services);
+        if let Some((_, instead)) = refused.into_iter().find(|(call, _)| *call == path) {
             let text = format!("`{path}` is for services only; call {instead}");
             let failure = Failure::new(Code::PermissionDenied, "FOR_SERVICES_ONLY").message(text);
             return Box::pin(std::future::ready(Ok(failure.into_status().into_http())));

@@ -49,6 +49,11 @@ pub fn start(
         .layer(grpc::cors(options))
 }
 
+/// The services of one process as they are, for other services: gRPC by path, nothing added or refused.
+pub fn services(backends: BTreeMap<String, Channel>) -> Router {
+    Router::new().fallback_service(grpc::pass_on(Arc::new(backends)))
+}
+
 type Page = ([(&'static str, &'static str); 1], String);
 
 fn metrics_page(metrics: &Metrics) -> Page {

@@ -1,8 +1,12 @@
 //! All settings of a node, as one tree.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use commonplace_rpc::{TlsOptions, TransportOptions};
 use serde::{Deserialize, Serialize};
+
+use crate::{Peers, Role};
 
 /// Everything that can be set. Each part's own documentation says what its fields mean.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -12,12 +16,28 @@ pub struct NodeOptions {
     pub data_dir: PathBuf,
     /// Where the embedding model lies, as `com model pull` puts it.
     pub model_dir: PathBuf,
-    /// Address and port that `com serve` listens on.
+    /// Which services this process runs; all of them by default. The others are called at `peers`.
+    #[serde(deserialize_with = "commonplace_config::list")]
+    pub roles: BTreeSet<Role>,
+    /// Address and port that `com serve` listens on: for everybody where the gateway runs, else for other
+    /// services.
     pub listen: String,
+    /// Where a process that runs the gateway listens for other services; empty: nowhere.
+    pub service_listen: String,
+    /// Plaintext address for probes: `grpc.health.v1`, `GET /health` and `GET /live`; empty: none.
+    pub health_listen: String,
     /// Seconds that running calls get to end when the server stops.
     pub drain_seconds: u64,
     /// Calls that each service serves at the same time.
     pub concurrent_calls: usize,
+    /// Addresses of the services that run elsewhere.
+    pub peers: Peers,
+    /// Certificates for calls between services, on both sides; empty: plaintext.
+    pub tls: TlsOptions,
+    /// The certificate of the gateway's port for everybody; empty: plaintext.
+    pub gateway_tls: TlsOptions,
+    /// Calls between services.
+    pub transport: TransportOptions,
     /// Logs and traces.
     pub telemetry: commonplace_telemetry::Options,
     /// The port's own settings.
@@ -39,9 +59,16 @@ impl Default for NodeOptions {
         Self {
             data_dir: default_data_dir(),
             model_dir: default_model_dir(),
+            roles: Role::all(),
             listen: "127.0.0.1:8083".into(),
+            service_listen: String::new(),
+            health_listen: String::new(),
             drain_seconds: 10,
             concurrent_calls: 1_024,
+            peers: Default::default(),
+            tls: Default::default(),
+            gateway_tls: Default::default(),
+            transport: Default::default(),
             telemetry: Default::default(),
             gateway: Default::default(),
             ingest: Default::default(),

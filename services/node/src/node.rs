@@ -1,23 +1,19 @@
 //! Starts the services of one process, in the order in which they call each other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use commonplace_embed::Model;
-use commonplace_proto::gateway::gateway_service_server::SERVICE_NAME as GATEWAY;
-use commonplace_proto::index::index_service_server::SERVICE_NAME as INDEX;
-use commonplace_proto::ingest::ingest_service_server::SERVICE_NAME as INGEST;
-use commonplace_proto::journal::journal_service_server::SERVICE_NAME as JOURNAL;
-use commonplace_proto::policy::policy_service_server::SERVICE_NAME as POLICY;
-use commonplace_proto::retrieval::retrieval_service_server::SERVICE_NAME as RETRIEVAL;
-use commonplace_rpc::{Channel, Layered, Limits};
+use commonplace_gateway::service::Info;
+use commonplace_rpc::server::Readiness;
+use commonplace_rpc::{Channel, Layered, Limits, Tls, TlsError};
 use commonplace_storage::{DataFolder, StorageError};
 use commonplace_telemetry::Metrics;
-use commonplace_types::Clock;
+use commonplace_types::{Clock, Invalid};
 use tonic::service::Routes;
 
-use crate::NodeOptions;
+use crate::{NodeOptions, Role, peers};
 
 /// The version of the program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -28,6 +24,12 @@ pub enum NodeError {
     /// The data folder cannot be had.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// A setting does not fit the roles.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// The certificates cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A service's folder cannot be made.
     #[error("cannot create `{}`; check the permissions of the data folder", path.display())]
     Folder {
@@ -54,7 +56,7 @@ pub enum NodeError {
     Retrieval(#[from] commonplace_retrieval::RetrievalError),
 }
 
-/// A channel to each service, of this process or of a server.
+/// A channel to each service, of this process or of others.
 #[derive(Debug, Clone)]
 pub struct Channels {
     /// To ingest.
@@ -83,95 +85,107 @@ impl Channels {
             gateway: channel,
         }
     }
+
+    /// The channel to a role.
+    pub fn to(&self, role: Role) -> &Channel {
+        match role {
+            Role::Ingest => &self.ingest,
+            Role::Journal => &self.journal,
+            Role::Index => &self.index,
+            Role::Policy => &self.policy,
+            Role::Retrieval => &self.retrieval,
+            Role::Gateway => &self.gateway,
+        }
+    }
+}
+
+/// What the services of a process share.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// What is measured.
+    pub metrics: Arc<Metrics>,
+    /// What `grpc.health.v1` tells.
+    pub readiness: Readiness,
+    /// Our certificate for calls between services, when there is one.
+    pub tls: Option<Tls>,
+}
+
+impl Surroundings {
+    /// Reads the certificates; nothing is ready yet. Error: a file of the certificates cannot be used.
+    pub fn new(options: &NodeOptions) -> Result<Self, NodeError> {
+        let metrics = Metrics::new();
+        let tls = match options.tls.is_on() {
+            true => Some(Tls::start(&options.tls, Some(&metrics))?),
+            false => None,
+        };
+        let readiness = Readiness::new();
+        for role in &options.roles {
+            readiness.set(role.service(), false);
+        }
+        Ok(Self {
+            metrics,
+            readiness,
+            tls,
+        })
+    }
 }
 
 /// The running services of this process.
 pub struct Node {
+    roles: BTreeSet<Role>,
     channels: Channels,
-    metrics: Arc<Metrics>,
+    surroundings: Surroundings,
     gateway: commonplace_gateway::Options,
-    retrieval: commonplace_retrieval::Retrieval,
-    index: commonplace_index::Index,
-    policy: commonplace_policy::Policies,
-    journal: commonplace_journal::Journal,
+    retrieval: Option<commonplace_retrieval::Retrieval>,
+    index: Option<commonplace_index::Index>,
+    policy: Option<commonplace_policy::Policies>,
+    journal: Option<commonplace_journal::Journal>,
     // Dropped last: nobody else may take the folder before the services are done with it.
-    _folder: DataFolder,
+    _folder: Option<DataFolder>,
 }
 
 impl Node {
-    /// Takes the data folder and starts every service on it.
-    /// Error: the folder is in use or of a newer version, or a store in it is damaged.
+    /// Takes the data folder and starts the services of `options.roles`.
+    /// Error: the folder is in use or of a newer version, a store in it is damaged, or a peer is missing.
     pub async fn start(options: &NodeOptions, clock: Arc<dyn Clock>) -> Result<Self, NodeError> {
-        let folder = DataFolder::lock(&options.data_dir)?;
-        // Each service has a folder of its own, and looks into no other.
-        let own = |service: &str| own_folder(folder.path(), service);
-        let metrics = Metrics::new();
-        let limits = Limits {
-            concurrent_calls: options.concurrent_calls,
-            ..Limits::default()
-        };
-        let channel = |routes: Routes| {
-            Channel::in_process(Layered::new(
-                routes.prepare(),
-                limits.clone(),
-                metrics.clone(),
-            ))
-        };
+        Self::start_in(options, clock, Surroundings::new(options)?).await
+    }
 
-        let journal =
-            commonplace_journal::start(options.journal.clone(), &own("journal")?, clock.clone())
-                .await?;
-        let to_journal = channel(Routes::new(journal.service()));
-        let policy =
-            commonplace_policy::start(options.policy.clone(), &own("policy")?, clock.clone())
-                .await?;
-        let to_policy = channel(Routes::new(policy.service()));
-        let ingest = commonplace_ingest::start(options.ingest.clone(), to_journal.clone()).await?;
-        let to_ingest = channel(Routes::new(ingest.service()));
-        let model = load_model(options).await;
-        let index = commonplace_index::start(
-            options.index.clone(),
-            folder.path(),
-            to_journal.clone(),
-            model,
-            clock.clone(),
-        )
-        .await?;
-        let to_index = channel(Routes::new(index.service()));
-        let retrieval = commonplace_retrieval::start(
-            options.retrieval.clone(),
-            &own("retrieval")?,
-            to_index.clone(),
-            to_policy.clone(),
+    /// [`Node::start`] in given surroundings.
+    pub async fn start_in(
+        options: &NodeOptions,
+        clock: Arc<dyn Clock>,
+        surroundings: Surroundings,
+    ) -> Result<Self, NodeError> {
+        let start = Start {
+            folder: lock_folder(options)?,
+            options,
             clock,
-        )
-        .await?;
-        let to_retrieval = channel(Routes::new(retrieval.service()));
-        let names = [GATEWAY, INDEX, INGEST, JOURNAL, POLICY, RETRIEVAL]
-            .map(str::to_owned)
-            .to_vec();
-        let to_gateway = channel(Routes::new(commonplace_gateway::service::Info::server(
-            VERSION, names,
-        )));
-
-        let channels = Channels {
-            ingest: to_ingest,
-            journal: to_journal,
-            index: to_index,
-            policy: to_policy,
-            retrieval: to_retrieval,
-            gateway: to_gateway,
+            surroundings,
         };
-        let gateway = options.gateway.clone();
+        let (to_journal, journal) = start.journal().await?;
+        let (to_policy, policy) = start.policy().await?;
+        let to_ingest = start.ingest(&to_journal).await?;
+        let (to_index, index) = start.index(&to_journal).await?;
+        let (to_retrieval, retrieval) = start.retrieval(&to_index, &to_policy).await?;
+        let to_gateway = start.gateway()?;
         Ok(Self {
-            channels,
-            metrics,
-            gateway,
+            roles: options.roles.clone(),
+            channels: Channels {
+                ingest: to_ingest,
+                journal: to_journal,
+                index: to_index,
+                policy: to_policy,
+                retrieval: to_retrieval,
+                gateway: to_gateway,
+            },
+            gateway: options.gateway.clone(),
             retrieval,
             index,
             policy,
             journal,
-            _folder: folder,
+            surroundings: start.surroundings,
+            _folder: start.folder,
         })
     }
 
@@ -180,57 +194,165 @@ impl Node {
         &self.channels
     }
 
-    /// What a port offers: the gateway over this node's services, gRPC health and reflection.
-    pub async fn routes(&self) -> Routes {
-        let Channels {
-            ingest,
-            journal,
-            index,
-            policy,
-            retrieval,
-            gateway,
-        } = self.channels.clone();
-        let backends = BTreeMap::from([
-            (INGEST.to_owned(), ingest),
-            (JOURNAL.to_owned(), journal),
-            (INDEX.to_owned(), index),
-            (POLICY.to_owned(), policy),
-            (RETRIEVAL.to_owned(), retrieval),
-            (GATEWAY.to_owned(), gateway),
-        ]);
-        let (reporter, health) = tonic_health::server::health_reporter();
-        for name in backends.keys() {
-            reporter
-                .set_service_status(name, tonic_health::ServingStatus::Serving)
-                .await;
-        }
-        let router = commonplace_gateway::start(&self.gateway, backends, self.metrics.clone());
-        let routes = Routes::from(router).add_service(health);
-        let reflection = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(commonplace_proto::DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .build_v1();
-        match reflection {
-            Ok(reflection) => routes.add_service(reflection),
-            Err(error) => {
-                tracing::warn!(%error, "reflection is off: the contracts cannot be described");
-                routes
-            }
-        }
+    /// Which services run here.
+    pub fn roles(&self) -> &BTreeSet<Role> {
+        &self.roles
+    }
+
+    /// What the port for everybody offers: the gateway over all services, and reflection.
+    pub fn public_routes(&self) -> Routes {
+        let backends = Role::ALL.map(|role| {
+            let channel = self.channels.to(role).clone();
+            (role.service().to_owned(), channel)
+        });
+        let metrics = self.surroundings.metrics.clone();
+        let router = commonplace_gateway::start(&self.gateway, BTreeMap::from(backends), metrics);
+        with_reflection(Routes::from(router))
+    }
+
+    /// What the port for other services offers: the services of this process, as they are, and reflection.
+    pub fn service_routes(&self) -> Routes {
+        let own = self.roles.iter().map(|role| {
+            let channel = self.channels.to(*role).clone();
+            (role.service().to_owned(), channel)
+        });
+        with_reflection(Routes::from(commonplace_gateway::services(own.collect())))
     }
 
     /// Stops every service, callers first. What was acknowledged is on disk when this returns.
     pub async fn shutdown(self) {
-        if let Err(error) = self.retrieval.shutdown().await {
+        if let Some(retrieval) = self.retrieval
+            && let Err(error) = retrieval.shutdown().await
+        {
             tracing::error!(%error, "not every pack could be kept");
         }
-        self.index.shutdown().await;
-        if let Err(error) = self.policy.shutdown().await {
+        if let Some(index) = self.index {
+            index.shutdown().await;
+        }
+        if let Some(policy) = self.policy
+            && let Err(error) = policy.shutdown().await
+        {
             tracing::error!(%error, "the policy service did not stop well");
         }
-        if let Err(error) = self.journal.shutdown().await {
+        if let Some(journal) = self.journal
+            && let Err(error) = journal.shutdown().await
+        {
             tracing::error!(%error, "the journal did not stop well");
         }
+    }
+}
+
+/// A node being started. One function for each role: it runs here, or is called elsewhere.
+struct Start<'a> {
+    options: &'a NodeOptions,
+    clock: Arc<dyn Clock>,
+    surroundings: Surroundings,
+    folder: Option<DataFolder>,
+}
+
+impl Start<'_> {
+    async fn journal(&self) -> Result<(Channel, Option<commonplace_journal::Journal>), NodeError> {
+        if !self.plays(Role::Journal) {
+            return Ok((self.elsewhere(Role::Journal)?, None));
+        }
+        let folder = self.own_folder("journal")?;
+        let options = self.options.journal.clone();
+        let journal = commonplace_journal::start(options, &folder, self.clock.clone()).await?;
+        let channel = self.here(Role::Journal, Routes::new(journal.service()));
+        Ok((channel, Some(journal)))
+    }
+
+    async fn policy(&self) -> Result<(Channel, Option<commonplace_policy::Policies>), NodeError> {
+        if !self.plays(Role::Policy) {
+            return Ok((self.elsewhere(Role::Policy)?, None));
+        }
+        let folder = self.own_folder("policy")?;
+        let options = self.options.policy.clone();
+        let policy = commonplace_policy::start(options, &folder, self.clock.clone()).await?;
+        let channel = self.here(Role::Policy, Routes::new(policy.service()));
+        Ok((channel, Some(policy)))
+    }
+
+    async fn ingest(&self, journal: &Channel) -> Result<Channel, NodeError> {
+        if !self.plays(Role::Ingest) {
+            return Ok(self.elsewhere(Role::Ingest)?);
+        }
+        let options = self.options.ingest.clone();
+        let ingest = commonplace_ingest::start(options, journal.clone()).await?;
+        Ok(self.here(Role::Ingest, Routes::new(ingest.service())))
+    }
+
+    async fn index(
+        &self,
+        journal: &Channel,
+    ) -> Result<(Channel, Option<commonplace_index::Index>), NodeError> {
+        if !self.plays(Role::Index) {
+            return Ok((self.elsewhere(Role::Index)?, None));
+        }
+        let model = load_model(self.options).await;
+        let (options, folder) = (self.options.index.clone(), &self.options.data_dir);
+        let (journal, clock) = (journal.clone(), self.clock.clone());
+        let index = commonplace_index::start(options, folder, journal, model, clock).await?;
+        let channel = self.here(Role::Index, Routes::new(index.service()));
+        Ok((channel, Some(index)))
+    }
+
+    async fn retrieval(
+        &self,
+        index: &Channel,
+        policy: &Channel,
+    ) -> Result<(Channel, Option<commonplace_retrieval::Retrieval>), NodeError> {
+        if !self.plays(Role::Retrieval) {
+            return Ok((self.elsewhere(Role::Retrieval)?, None));
+        }
+        let folder = self.own_folder("retrieval")?;
+        let (options, clock) = (self.options.retrieval.clone(), self.clock.clone());
+        let (index, policy) = (index.clone(), policy.clone());
+        let retrieval =
+            commonplace_retrieval::start(options, &folder, index, policy, clock).await?;
+        let channel = self.here(Role::Retrieval, Routes::new(retrieval.service()));
+        Ok((channel, Some(retrieval)))
+    }
+
+    fn gateway(&self) -> Result<Channel, NodeError> {
+        if !self.plays(Role::Gateway) {
+            return Ok(self.elsewhere(Role::Gateway)?);
+        }
+        let names = Role::ALL.map(|role| role.service().to_owned()).to_vec();
+        Ok(self.here(Role::Gateway, Routes::new(Info::server(VERSION, names))))
+    }
+
+    fn plays(&self, role: Role) -> bool {
+        self.options.roles.contains(&role)
+    }
+
+    /// A channel to a service that has started here. From now on it is ready.
+    fn here(&self, role: Role, routes: Routes) -> Channel {
+        self.surroundings.readiness.set(role.service(), true);
+        let limits = Limits {
+            concurrent_calls: self.options.concurrent_calls,
+            ..Limits::default()
+        };
+        let metrics = self.surroundings.metrics.clone();
+        Channel::in_process(Layered::new(routes.prepare(), limits, metrics))
+    }
+
+    fn elsewhere(&self, role: Role) -> Result<Channel, Invalid> {
+        peers::channel(self.options, role, self.surroundings.tls.as_ref())
+    }
+
+    /// Each service has a folder of its own, and looks into no other.
+    fn own_folder(&self, service: &str) -> Result<PathBuf, NodeError> {
+        own_folder(&self.options.data_dir, service)
+    }
+}
+
+/// Takes the data folder if a service of this process keeps something in it.
+fn lock_folder(options: &NodeOptions) -> Result<Option<DataFolder>, NodeError> {
+    let keeps = |role: &Role| !matches!(role, Role::Gateway | Role::Ingest);
+    match options.roles.iter().any(keeps) {
+        true => Ok(Some(DataFolder::lock(&options.data_dir)?)),
+        false => Ok(None),
     }
 }
 
@@ -241,6 +363,20 @@ fn own_folder(data: &Path, service: &str) -> Result<PathBuf, NodeError> {
         cause,
     })?;
     Ok(path)
+}
+
+fn with_reflection(routes: Routes) -> Routes {
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(commonplace_proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1();
+    match reflection {
+        Ok(reflection) => routes.add_service(reflection),
+        Err(error) => {
+            tracing::warn!(%error, "reflection is off: the contracts cannot be described");
+            routes
+        }
+    }
 }
 
 /// Loads the embedding model; without it dense search is off, and the reason is told with every answer.

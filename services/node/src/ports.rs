@@ -1,0 +1,118 @@
+//! The ports of a process: for everybody, for other services, and for probes.
+//!
+//! A process that plays the gateway listens for everybody on `listen`, and for other services on
+//! `service_listen` if that is set. Any other process listens for services on `listen`. With certificates the
+//! ports for services take calls of services only, and of each only what its role may call.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use commonplace_rpc::AllowList;
+use commonplace_rpc::Tls;
+use commonplace_rpc::server::{HealthPort, Server, ServerError, ServerOptions};
+
+use crate::node::{Node, NodeError, Surroundings};
+use crate::{NodeOptions, Role};
+
+/// A port cannot be had, or its certificates cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PortError {
+    /// The port cannot be had.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    /// The certificates cannot be used.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+}
+
+/// Bound ports. Until [`Ports::open`] calls are answered with UNAVAILABLE.
+#[derive(Debug)]
+pub struct Ports {
+    public: Option<Server>,
+    services: Option<Server>,
+    health: Option<HealthPort>,
+}
+
+impl Ports {
+    /// Takes the ports. Error: one of them cannot be had, or the gateway's certificate cannot be used.
+    pub async fn bind(
+        options: &NodeOptions,
+        surroundings: &Surroundings,
+    ) -> Result<Self, PortError> {
+        let gateway = options.roles.contains(&Role::Gateway);
+        let service_address = match gateway {
+            true => Some(&options.service_listen).filter(|address| !address.is_empty()),
+            false => Some(&options.listen),
+        };
+        let mut ports = Self {
+            public: None,
+            services: None,
+            health: None,
+        };
+        if !options.health_listen.is_empty() {
+            let readiness = &surroundings.readiness;
+            ports.health = Some(HealthPort::bind(&options.health_listen, readiness).await?);
+        }
+        if gateway {
+            let tls = match options.gateway_tls.is_on() {
+                true => Some(Tls::start(&options.gateway_tls, None).map_err(NodeError::from)?),
+                false => None,
+            };
+            let settings = ServerOptions {
+                tls,
+                allow: None,
+                readiness: surroundings.readiness.clone(),
+            };
+            ports.public = Some(Server::bind_with(&options.listen, settings).await?);
+        }
+        if let Some(address) = service_address {
+            let settings = ServerOptions {
+                allow: surroundings.tls.as_ref().map(|_| AllowList::mesh()),
+                tls: surroundings.tls.clone(),
+                readiness: surroundings.readiness.clone(),
+            };
+            ports.services = Some(Server::bind_with(address, settings).await?);
+        }
+        Ok(ports)
+    }
+
+    /// The address that `listen` led to.
+    pub fn address(&self) -> Option<SocketAddr> {
+        let main = self.public.as_ref().or(self.services.as_ref());
+        main.map(Server::address)
+    }
+
+    /// The address for other services.
+    pub fn service_address(&self) -> Option<SocketAddr> {
+        self.services.as_ref().map(Server::address)
+    }
+
+    /// The address for probes.
+    pub fn health_address(&self) -> Option<SocketAddr> {
+        self.health.as_ref().map(HealthPort::address)
+    }
+
+    /// Lets calls in.
+    pub fn open(&self, node: &Node) {
+        if let Some(server) = &self.public {
+            server.open(node.public_routes());
+        }
+        if let Some(server) = &self.services {
+            server.open(node.service_routes());
+        }
+    }
+
+    /// Lets running calls end, at the latest after `cap`. Says whether all of them did. Probes are answered to
+    /// the end.
+    pub async fn drain(self, cap: Duration) -> bool {
+        let drain = async |server: Option<Server>| match server {
+            Some(server) => server.drain(cap).await,
+            None => true,
+        };
+        let (public, services) = tokio::join!(drain(self.public), drain(self.services));
+        if let Some(health) = self.health {
+            health.close().await;
+        }
+        public && services
+    }
+}
