@@ -71,6 +71,7 @@ pub async fn measure(report: &mut Report, group: &str, channels: &Channels) -> a
         let request = GetPassagesRequest {
             project: "bench".into(),
             keys: keys.iter().map(|key: &PassageKey| key.clone()).collect(),
+            ..Default::default()
         };
         let started = Instant::now();
         index.get_passages(request).await?;

@@ -50,6 +50,7 @@ pub(crate) fn request_from_proto(request: proto::SearchRequest) -> Result<Reques
             without_dense: request.without_dense,
         },
         wait_for_dense: request.wait_for_dense,
+        refuse_building: request.refuse_building,
     })
 }
 

@@ -30,6 +30,12 @@ pub enum IndexError {
         /// Number of the commit needed.
         wanted: u64,
     },
+    /// The project is still being built here, and the caller asked not to wait for that.
+    #[error("the index of project `{project}` is still being built here")]
+    Building {
+        /// The project.
+        project: String,
+    },
     /// Too many searches at once.
     #[error("{waiting} searches are waiting already")]
     Busy {
@@ -63,6 +69,8 @@ impl Reason for IndexError {
             Self::Behind { wanted, .. } => {
                 Failure::new(Code::DeadlineExceeded, "INDEX_BEHIND").metadata("commit", wanted)
             }
+            // Not UNAVAILABLE: repeating it here would not help.
+            Self::Building { .. } => Failure::new(Code::FailedPrecondition, "INDEX_BUILDING"),
             Self::Busy { .. } => Failure::new(Code::ResourceExhausted, "SEARCHES_BUSY")
                 .retry_after(Duration::from_millis(50)),
             Self::Stopping => Failure::new(Code::Unavailable, "INDEX_STOPPING")

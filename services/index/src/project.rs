@@ -1,7 +1,7 @@
 //! One project's index while the service runs: its engine, which may be replaced, and how it is doing.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use commonplace_types::{ProjectName, TenantName};
@@ -11,6 +11,9 @@ use crate::engine::{Engine, Progress};
 
 /// Requests to a follower that may wait.
 const QUEUED: usize = 16;
+
+/// Passages that may wait for their vectors without the project counting as being built.
+const FEW_VECTORS: usize = 256;
 
 /// Asks a follower to throw the folder away and start again; answered once it is gone.
 pub(crate) type Rebuild = oneshot::Sender<()>;
@@ -24,6 +27,8 @@ pub(crate) struct Project {
     rebuilds: mpsc::Sender<Rebuild>,
     /// Number of the journal's newest commit plus 1, as far as it is known.
     journal_commits: AtomicU64,
+    /// The engine has once held all there was.
+    whole: AtomicBool,
     standing: Mutex<String>,
 }
 
@@ -42,6 +47,7 @@ impl Project {
             engine: watch::Sender::new(None),
             rebuilds,
             journal_commits: AtomicU64::new(0),
+            whole: AtomicBool::new(false),
             standing: Mutex::new("building".to_owned()),
         };
         (project, asked)
@@ -54,7 +60,29 @@ impl Project {
 
     /// Puts another engine in place.
     pub(crate) fn replace(&self, engine: Option<Arc<Engine>>) {
+        self.whole.store(false, Ordering::Relaxed);
         self.engine.send_replace(engine);
+    }
+
+    /// Whether the engine has never yet held all there was: a few passages may wait for their vectors.
+    /// `embeds`: whether there is a model.
+    pub(crate) fn is_building(&self, embeds: bool) -> bool {
+        let Some(engine) = self.engine() else {
+            return true;
+        };
+        if self.whole.load(Ordering::Relaxed) {
+            return false;
+        }
+        let snapshot = engine.snapshot();
+        let waiting = snapshot
+            .state
+            .rows
+            .len()
+            .saturating_sub(snapshot.vectors.len());
+        let whole = snapshot.progress.commits >= self.journal_commits()
+            && (!embeds || waiting <= FEW_VECTORS);
+        self.whole.store(whole, Ordering::Relaxed);
+        !whole
     }
 
     /// Waits, without end, for an engine that has come far enough.

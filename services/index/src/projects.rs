@@ -52,6 +52,8 @@ pub(crate) struct Request {
     pub(crate) query: Query,
     /// Wait until the commit's vectors are there too.
     pub(crate) wait_for_dense: bool,
+    /// Another replica may hold the project: refuse one that is still being built.
+    pub(crate) refuse_building: bool,
 }
 
 impl Projects {
@@ -85,6 +87,7 @@ impl Projects {
         for _ in 0..TRIES {
             let (project, commit) = self.locate(&request).await?;
             wanted = commit.number;
+            self.refuse_building(&project, request.refuse_building)?;
             let dense = self.dense_wanted(&request, wanted);
             let engine = self.wait(&project, wanted, dense).await?;
             let problem = if engine.holds(&commit.hash) {
@@ -172,6 +175,14 @@ impl Projects {
         all.or(again).unwrap_or(0)
     }
 
+    fn refuse_building(&self, project: &Project, refuse: bool) -> Result<(), IndexError> {
+        if refuse && project.is_building(self.embedding.fingerprint().is_ok()) {
+            let project = project.name.to_string();
+            return Err(IndexError::Building { project });
+        }
+        Ok(())
+    }
+
     /// The project's engine once it holds a commit, and the vectors of that many.
     async fn wait(
         &self,
@@ -220,6 +231,7 @@ impl Projects {
         &self,
         name: ProjectName,
         keys: Vec<PassageKey>,
+        refuse_building: bool,
     ) -> Result<Vec<Passage>, IndexError> {
         let tenant = context::tenant();
         let mut wanted = 0;
@@ -227,10 +239,13 @@ impl Projects {
             let project = match self.followed(&tenant, &name) {
                 Some(project) => project,
                 None => {
-                    self.resolve(&name, &Reference::main()).await?;
-                    self.follow(tenant.clone(), name.clone())
+                    let head = self.resolve(&name, &Reference::main()).await?;
+                    let project = self.follow(tenant.clone(), name.clone());
+                    project.saw_journal_at(head.number);
+                    project
                 }
             };
+            self.refuse_building(&project, refuse_building)?;
             let once = project.once(|progress| progress.commits > wanted || wanted == 0);
             let engine = self.in_time(once).await;
             let engine = engine.ok_or_else(|| self.behind(&name, wanted))?;

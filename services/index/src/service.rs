@@ -49,7 +49,7 @@ impl IndexService for Service {
         let keys = keys_from_proto(request.keys).map_err(status)?;
         let passages = self
             .projects
-            .passages(project, keys)
+            .passages(project, keys, request.refuse_building)
             .await
             .map_err(status)?;
         let passages = passages.into_iter().map(passage_to_proto).collect();

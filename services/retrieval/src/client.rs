@@ -6,9 +6,11 @@ use commonplace_proto::index;
 use commonplace_proto::index::index_service_client::IndexServiceClient;
 use commonplace_proto::policy::GetPolicyRequest;
 use commonplace_proto::policy::policy_service_client::PolicyServiceClient;
+use commonplace_rpc::remote::placed;
 use commonplace_rpc::server::MESSAGE_BYTES;
-use commonplace_rpc::{Channel, Failure};
+use commonplace_rpc::{Channel, Code, Failure, context};
 use commonplace_types::{Invalid, ProjectName};
+use tracing::Instrument;
 
 use crate::candidate::{Found, Passage, PassageKey};
 use crate::convert;
@@ -18,7 +20,7 @@ use crate::rules::Policy;
 
 /// The index and the policy service.
 pub struct Upstream {
-    index: IndexServiceClient<Channel>,
+    index: Replicas,
     policy: PolicyServiceClient<Channel>,
     tokenizer: Mutex<Option<Arc<str>>>,
 }
@@ -44,9 +46,8 @@ pub struct Progress {
 impl Upstream {
     /// Asks over these channels.
     pub fn new(index: Channel, policy: Channel) -> Self {
-        let index = IndexServiceClient::new(index).max_decoding_message_size(MESSAGE_BYTES);
         Self {
-            index,
+            index: Replicas(index),
             policy: PolicyServiceClient::new(policy),
             tokenizer: Mutex::default(),
         }
@@ -86,9 +87,15 @@ impl Upstream {
     /// What a search finds.
     pub async fn search(&self, plan: &Plan) -> Result<Found, RetrievalError> {
         let request = convert::index_search(plan);
-        let answer = self.index.clone().search(request).await;
-        let answer = answer.map_err(|status| client(Failure::from_status(&status)))?;
-        convert::found(answer.into_inner(), plan).map_err(amiss("the index"))
+        let ask = |mut index: IndexClient, refuse_building| {
+            let request = index::SearchRequest {
+                refuse_building,
+                ..request.clone()
+            };
+            async move { index.search(request).await }
+        };
+        let answer = self.index.ask(&plan.project, ask).await.map_err(client)?;
+        convert::found(answer, plan).map_err(amiss("the index"))
     }
 
     /// The texts of passages, in the order asked for; at most 1,000.
@@ -101,9 +108,15 @@ impl Upstream {
             return Ok(Vec::new());
         }
         let request = convert::passage_request(project, keys);
-        let answer = self.index.clone().get_passages(request).await;
-        let answer = answer.map_err(|status| client(Failure::from_status(&status)))?;
-        convert::passages(answer.into_inner(), keys).map_err(amiss("the index"))
+        let ask = |mut index: IndexClient, refuse_building| {
+            let request = index::GetPassagesRequest {
+                refuse_building,
+                ..request.clone()
+            };
+            async move { index.get_passages(request).await }
+        };
+        let answer = self.index.ask(project, ask).await.map_err(client)?;
+        convert::passages(answer, keys).map_err(amiss("the index"))
     }
 
     /// What counts tokens; asked once, then remembered until [`Upstream::progress`] asks again.
@@ -124,10 +137,11 @@ impl Upstream {
         let request = index::GetStatusRequest {
             project: project.to_string(),
         };
-        let answer = self.index.clone().get_status(request).await;
-        let answer = answer
-            .map_err(|status| client(Failure::from_status(&status)))?
-            .into_inner();
+        let ask = |mut index: IndexClient, _| {
+            let request = request.clone();
+            async move { index.get_status(request).await }
+        };
+        let answer = self.index.ask(project, ask).await.map_err(client)?;
         let tokenizer: Arc<str> = answer.tokenizer.into();
         *self
             .tokenizer
@@ -143,6 +157,60 @@ impl Upstream {
             newest_commit: newest.unwrap_or(0),
         })
     }
+}
+
+type IndexClient = IndexServiceClient<Channel>;
+
+/// The replicas of the index. Each project belongs to one of them, by rendezvous hashing over those that live;
+/// one that has just come into its own builds it while the one before goes on to answer.
+struct Replicas(Channel);
+
+impl Replicas {
+    /// Asks the replica that a project belongs to, and the next in order while it is still building it or cannot
+    /// be reached: every call made here reads only. `call`: with whether to refuse a project still being built.
+    async fn ask<T, F>(
+        &self,
+        project: &ProjectName,
+        call: impl Fn(IndexClient, bool) -> F,
+    ) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    {
+        let endpoints = self.0.endpoints();
+        if endpoints.len() < 2 {
+            return done(call(reading(&self.0), false).await);
+        }
+        let tenant = context::tenant();
+        let mut building = None;
+        for endpoint in placed(&endpoints, &[tenant.as_str(), project.as_str()]) {
+            let replica = reading(&self.0.to(&endpoint));
+            let span = tracing::info_span!(
+                target: "commonplace::rpc", "index replica", server.address = %endpoint
+            );
+            match done(call(replica, true).instrument(span).await) {
+                Err(failure) if failure.reason == "INDEX_BUILDING" => {
+                    building.get_or_insert(endpoint);
+                }
+                Err(failure) if failure.code == Code::Unavailable => {
+                    tracing::debug!(%endpoint, failure.reason, "asking the next replica");
+                }
+                answered => return answered,
+            }
+        }
+        // Nobody has it: whom it belongs to is waited for.
+        let owner = building.map_or_else(|| self.0.clone(), |endpoint| self.0.to(&endpoint));
+        done(call(reading(&owner), false).await)
+    }
+}
+
+fn reading(channel: &Channel) -> IndexClient {
+    IndexServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES)
+}
+
+fn done<T>(answer: Result<tonic::Response<T>, tonic::Status>) -> Result<T, Failure> {
+    answer
+        .map(tonic::Response::into_inner)
+        .map_err(|status| Failure::from_status(&status))
 }
 
 fn client(failure: Failure) -> RetrievalError {

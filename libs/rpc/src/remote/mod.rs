@@ -9,6 +9,7 @@ mod connect;
 mod member;
 mod options;
 mod pick;
+mod placement;
 mod pool;
 mod random;
 mod replay;
@@ -19,6 +20,7 @@ use std::fmt;
 
 pub(crate) use call::{NOT_BEGUN, send};
 pub use options::{RemoteOptions, RetryOptions, TransportOptions};
+pub use placement::placed;
 pub(crate) use pool::Pool;
 pub(crate) use resolve::{Address, Several, parse};
 pub use resolve::{FixedList, Resolver, SystemDns, WatchedList};

@@ -33,6 +33,7 @@ pub(crate) fn index_search(plan: &Plan) -> proto::SearchRequest {
         dense_through,
         without_dense,
         wait_for_dense,
+        refuse_building: false,
     }
 }
 
@@ -145,6 +146,7 @@ pub(crate) fn passage_request(
     proto::GetPassagesRequest {
         project: project.to_string(),
         keys: keys.iter().map(key).collect(),
+        refuse_building: false,
     }
 }
 
