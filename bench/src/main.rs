@@ -30,6 +30,9 @@ struct Arguments {
     /// Of speed, leave embedding and appending out
     #[arg(long)]
     retrieval_only: bool,
+    /// Requests of each kind that are timed
+    #[arg(long, default_value_t = 600)]
+    rounds: usize,
     /// Leave speed out
     #[arg(long)]
     no_speed: bool,
@@ -65,7 +68,7 @@ async fn main() -> anyhow::Result<()> {
             speed::append(&mut report).await?;
         }
         for size in &arguments.sizes {
-            speed::retrieval(&mut report, *size, &com).await?;
+            speed::retrieval(&mut report, *size, arguments.rounds, &com).await?;
         }
     }
     if !arguments.no_quality {

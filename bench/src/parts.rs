@@ -16,10 +16,13 @@ use commonplace_rpc::server;
 use crate::corpus;
 use crate::report::{Report, Times};
 
-const ROUNDS: usize = 600;
-
 /// Times of the parts, and of the whole without keeping the pack.
-pub async fn measure(report: &mut Report, group: &str, channels: &Channels) -> anyhow::Result<()> {
+pub async fn measure(
+    report: &mut Report,
+    group: &str,
+    channels: &Channels,
+    rounds: usize,
+) -> anyhow::Result<()> {
     let mut policy = PolicyServiceClient::new(channels.policy.clone());
     let mut journal = JournalServiceClient::new(channels.journal.clone());
     let mut index = IndexServiceClient::new(channels.index.clone())
@@ -28,7 +31,7 @@ pub async fn measure(report: &mut Report, group: &str, channels: &Channels) -> a
         .max_decoding_message_size(server::MESSAGE_BYTES);
     let mut keys = Vec::new();
     let mut times: [Vec<f64>; 5] = Default::default();
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         let started = Instant::now();
         let id = "general".to_owned();
         let request = GetPolicyRequest {

@@ -175,7 +175,12 @@ pub async fn append(report: &mut Report) -> anyhow::Result<()> {
 }
 
 /// Retrieval over so many passages: in this process, then against a real server over the same folder.
-pub async fn retrieval(report: &mut Report, passages: usize, com: &Path) -> anyhow::Result<()> {
+pub async fn retrieval(
+    report: &mut Report,
+    passages: usize,
+    rounds: usize,
+    com: &Path,
+) -> anyhow::Result<()> {
     let group = format!("{}k passages", passages / 1_000);
     let folder = tempfile::tempdir()?;
     let node = start(folder.path()).await?;
@@ -193,6 +198,7 @@ pub async fn retrieval(report: &mut Report, passages: usize, com: &Path) -> anyh
         node.channels(),
         Asked::Known,
         known,
+        rounds,
     )
     .await?;
     let fresh = if passages > 10_000 {
@@ -207,6 +213,7 @@ pub async fn retrieval(report: &mut Report, passages: usize, com: &Path) -> anyh
         node.channels(),
         Asked::Fresh,
         fresh,
+        rounds,
     )
     .await?;
     latency(
@@ -216,13 +223,14 @@ pub async fn retrieval(report: &mut Report, passages: usize, com: &Path) -> anyh
         node.channels(),
         Asked::General,
         (None, None),
+        rounds,
     )
     .await?;
-    parts::measure(report, &group, node.channels()).await?;
+    parts::measure(report, &group, node.channels(), rounds).await?;
     throughput(report, &group, node.channels()).await?;
     searchable(report, &group, node.channels()).await?;
     node.shutdown().await;
-    served(report, &group, folder.path(), com, passages).await
+    served(report, &group, folder.path(), com, (passages, rounds)).await
 }
 
 async fn fill(
@@ -312,11 +320,12 @@ async fn latency(
     channels: &Channels,
     asked: Asked,
     budget: (Option<f64>, Option<f64>),
+    rounds: usize,
 ) -> anyhow::Result<()> {
     let mut client = retriever(channels);
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
     let mut times = Vec::new();
-    for round in 0..QUERIES + 600 {
+    for round in 0..QUERIES + rounds {
         let mut request = request(NUMBER.fetch_add(1, Ordering::Relaxed), asked);
         if matches!(asked, Asked::General) {
             request.policy = "general".into();
@@ -437,7 +446,7 @@ async fn served(
     group: &str,
     folder: &Path,
     com: &Path,
-    passages: usize,
+    (passages, rounds): (usize, usize),
 ) -> anyhow::Result<()> {
     let started = Instant::now();
     let mut child = Command::new(com)
@@ -469,6 +478,7 @@ async fn served(
         &channels,
         Asked::Known,
         (None, None),
+        rounds,
     )
     .await?;
     let budget = (passages == 100_000).then_some(400.0);

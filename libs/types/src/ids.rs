@@ -169,7 +169,7 @@ impl Digest {
 impl fmt::Display for Digest {
     /// 64 hex digits.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&hex::encode(self.0))
+        formatter.write_str(hex::Buffer::<32>::new().format(&self.0))
     }
 }
 
@@ -183,14 +183,10 @@ impl FromStr for Digest {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let mut bytes = [0; 32];
-        hex::decode_to_slice(text, &mut bytes).map_err(|_| {
-            Invalid::new(
-                "",
-                format!("expected 64 hex digits, found `{}`", text.escape_debug()),
-            )
-        })?;
-        Ok(Self(bytes))
+        digits(text).map(Self).ok_or_else(|| {
+            let found = text.escape_debug();
+            Invalid::new("", format!("expected 64 hex digits, found `{found}`"))
+        })
     }
 }
 
@@ -206,6 +202,13 @@ impl<'de> Deserialize<'de> for Digest {
             .parse()
             .map_err(serde::de::Error::custom)
     }
+}
+
+/// Exactly the digits of `N` bytes: no `0x` before them, which the decoder would skip.
+fn digits<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    let fits = text.len() == 2 * N && !text.starts_with("0x");
+    (fits && hex::decode_to_slice(text, &mut bytes).is_ok()).then_some(bytes)
 }
 
 /// The hash that names a commit.
@@ -250,7 +253,8 @@ impl EventId {
 
 impl fmt::Display for EventId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "ev_{}", hex::encode(self.0))
+        formatter.write_str("ev_")?;
+        formatter.write_str(hex::Buffer::<16>::new().format(&self.0))
     }
 }
 
@@ -273,10 +277,8 @@ impl FromStr for EventId {
                 ),
             )
         };
-        let digits = text.strip_prefix("ev_").ok_or_else(wrong)?;
-        let mut bytes = [0; 16];
-        hex::decode_to_slice(digits, &mut bytes).map_err(|_| wrong())?;
-        Ok(Self(bytes))
+        let after = text.strip_prefix("ev_").ok_or_else(wrong)?;
+        digits(after).map(Self).ok_or_else(wrong)
     }
 }
 
@@ -377,7 +379,14 @@ mod tests {
         let id = EventId::derive(&[b"a", b"bc"]);
         assert_eq!(id.to_string().parse::<EventId>().unwrap(), id);
         assert_ne!(id, EventId::derive(&[b"ab", b"c"]));
-        assert!("ev_12".parse::<EventId>().is_err());
+        for wrong in [
+            "ev_12",
+            &format!("ev_0x{}", "1".repeat(32)),
+            &format!("ev_0x{}", "1".repeat(30)),
+        ] {
+            assert!(wrong.parse::<EventId>().is_err(), "{wrong}");
+        }
+        assert!(format!("0x{}", "1".repeat(62)).parse::<Digest>().is_err());
     }
 
     #[test]

@@ -8,7 +8,6 @@ use commonplace_types::{Invalid, RecordId};
 
 use crate::analyzer::ANALYZER;
 use crate::budget::TOKENIZER;
-use crate::hexadecimal::hex_text;
 use crate::passages::{Passage, PassageKey};
 use crate::projects::Request;
 use crate::search::{Always, Answer, Candidate, Eligibility, Query};
@@ -164,7 +163,7 @@ fn candidate_to_proto(candidate: Candidate) -> proto::Candidate {
     };
     proto::Candidate {
         key: Some(proto::PassageKey {
-            event_id: hex_text("ev_", *candidate.event.as_bytes()),
+            event_id: candidate.event.to_string(),
             passage: candidate.passage,
         }),
         record_id: candidate.record,
@@ -178,7 +177,7 @@ fn candidate_to_proto(candidate: Candidate) -> proto::Candidate {
         dense_score: candidate.dense_score,
         dense_rank: candidate.dense_rank,
         tokens: candidate.tokens,
-        content: hex_text("", candidate.content),
+        content: hex::encode(candidate.content),
         eligibility: eligibility.into(),
         always: candidate.always,
     }

@@ -35,7 +35,6 @@ mod feed;
 mod filter;
 mod follow;
 mod helper;
-mod hexadecimal;
 mod keys;
 pub mod lexical;
 mod log;

@@ -13,7 +13,6 @@ use commonplace_types::{CommitHash, EventId, LaneInterval, Visible};
 use crate::codec::{Decoder, Malformed};
 use crate::column::Column;
 use crate::feed::LaneKey;
-use crate::hexadecimal::hex_text;
 use crate::keys::Keys;
 use crate::record::{
     Assert, EventEntry, Head, PassageRow, decode_event, decode_head, split_cursor,
@@ -159,7 +158,7 @@ impl State {
     /// The name of the record that an event is about.
     pub(crate) fn record_name(&self, event: &EventRow) -> String {
         match event.record {
-            NO_STRING => hex_text("ev_", *event.id.as_bytes()),
+            NO_STRING => event.id.to_string(),
             number => self.string(number).to_owned(),
         }
     }

@@ -2,8 +2,6 @@
 
 use commonplace_types::{CommitHash, EventId, Timestamp};
 
-use crate::json::hex_digits;
-
 /// A whole, in the unit of scores and weights: one million millionths.
 pub const ONE: u32 = 1_000_000;
 
@@ -14,17 +12,6 @@ pub struct PassageKey {
     pub event: EventId,
     /// Its piece, from 0.
     pub passage: u32,
-}
-
-impl PassageKey {
-    /// The event's id as it is shown. Hundreds of them are written for each pack, so it is done without
-    /// detours.
-    pub fn event_text(&self) -> String {
-        let mut text = Vec::with_capacity(35);
-        text.extend_from_slice(b"ev_");
-        text.extend_from_slice(hex_digits(self.event.as_bytes()).as_flattened());
-        String::from_utf8(text).unwrap_or_default()
-    }
 }
 
 /// Whether the index lets a candidate into a pack.
@@ -192,18 +179,4 @@ pub struct Passage {
     pub checksum: String,
     /// Tokens of title and text.
     pub tokens: u32,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_event_is_shown_as_its_id_is() {
-        let event = EventId::derive(&[b"any"]);
-        assert_eq!(
-            PassageKey { event, passage: 1 }.event_text(),
-            event.to_string()
-        );
-    }
 }

@@ -172,7 +172,7 @@ fn items(pack: &Pack) -> Vec<proto::Item> {
 }
 
 fn write_item(rank: u32, passage: &Passage, scores: Scores) -> proto::Item {
-    let event_id = passage.key.event_text();
+    let event_id = passage.key.event.to_string();
     proto::Item {
         rank,
         event_id: event_id.clone(),
@@ -218,7 +218,7 @@ fn exclusion(listed: &Listed) -> Option<proto::Exclusion> {
         Reason::Rank => proto::ExclusionReason::Rank,
     };
     Some(proto::Exclusion {
-        event_id: listed.key.event_text(),
+        event_id: listed.key.event.to_string(),
         passage: listed.key.passage,
         tokens: listed.tokens,
         scores: Some(write_scores(listed.scores)),

@@ -4,11 +4,6 @@
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
-/// Lower-case digits of each byte.
-pub fn hex_digits<const N: usize>(bytes: &[u8; N]) -> [[u8; 2]; N] {
-    bytes.map(|byte| [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 0xf)]])
-}
-
 fn needs_escape(byte: u8) -> bool {
     byte < 0x20 || byte == b'"' || byte == b'\\'
 }
@@ -110,7 +105,8 @@ impl Writer {
     pub fn hex<const N: usize>(&mut self, prefix: &str, bytes: &[u8; N]) {
         self.out.push(b'"');
         self.out.extend_from_slice(prefix.as_bytes());
-        self.out.extend_from_slice(hex_digits(bytes).as_flattened());
+        let mut digits = hex::Buffer::<N>::new();
+        self.out.extend_from_slice(digits.format(bytes).as_bytes());
         self.out.push(b'"');
     }
 

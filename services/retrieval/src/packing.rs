@@ -171,7 +171,7 @@ impl Taken {
     /// The reason against a candidate beside what is in, its size left aside.
     fn against(&self, candidate: &Candidate, rules: &Rules) -> Option<Outcome> {
         if let Some(same) = self.contents.get(&candidate.content) {
-            let detail = format!("same content as {}#{}", same.event_text(), same.passage);
+            let detail = format!("same content as {}#{}", same.event, same.passage);
             return Some(excluded(Reason::Duplicate, detail));
         }
         if self

@@ -140,7 +140,7 @@ pub(crate) fn passage_request(
     keys: &[PassageKey],
 ) -> proto::GetPassagesRequest {
     let key = |key: &PassageKey| proto::PassageKey {
-        event_id: key.event_text(),
+        event_id: key.event.to_string(),
         passage: key.passage,
     };
     proto::GetPassagesRequest {
