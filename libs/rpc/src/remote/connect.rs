@@ -30,7 +30,7 @@ pub(crate) struct Connection {
 #[derive(Debug)]
 pub(crate) struct Heard {
     start: Instant,
-    last_millis: AtomicU64,
+    last_micros: AtomicU64,
     first: watch::Sender<bool>,
 }
 
@@ -38,15 +38,15 @@ impl Heard {
     fn new() -> Arc<Self> {
         Arc::new(Self {
             start: Instant::now(),
-            last_millis: AtomicU64::new(0),
+            last_micros: AtomicU64::new(0),
             first: watch::Sender::new(false),
         })
     }
 
     fn now(&self) {
-        let millis = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let micros = u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX);
         // Zero means never.
-        let before = self.last_millis.swap(millis.max(1), Ordering::Relaxed);
+        let before = self.last_micros.swap(micros.max(1), Ordering::Relaxed);
         if before == 0 {
             self.first.send_replace(true);
         }
@@ -54,8 +54,8 @@ impl Heard {
 
     /// Whether anything came in after `moment`.
     pub(crate) fn since(&self, moment: Instant) -> bool {
-        let moment = moment.saturating_duration_since(self.start).as_millis();
-        u128::from(self.last_millis.load(Ordering::Relaxed)) >= moment
+        let moment = moment.saturating_duration_since(self.start).as_micros();
+        u128::from(self.last_micros.load(Ordering::Relaxed)) > moment
     }
 }
 
@@ -90,7 +90,8 @@ async fn dial(endpoint: &Endpoint, options: &RemoteOptions) -> io::Result<Connec
     let host = endpoint.name.as_ref().unwrap_or(&endpoint.host).clone();
     let name = ServerName::try_from(host).map_err(io::Error::other)?;
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-    handshake(connector.connect(name, stream).await?, options).await
+    let secured = connector.connect(name, stream).await;
+    handshake(secured.map_err(crate::tls::explain)?, options).await
 }
 
 async fn handshake<I>(stream: I, options: &RemoteOptions) -> io::Result<Connection>

@@ -15,3 +15,4 @@ mod verify;
 pub use identity::PeerIdentity;
 pub use load::{TlsError, TlsOptions};
 pub use reload::Tls;
+pub(crate) use verify::explain;

@@ -1,5 +1,6 @@
 //! The check of a server's certificate: its chain by webpki, its name by SPIFFE id in place of DNS.
 
+use std::io;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -21,6 +22,27 @@ use super::identity::spiffe_ids;
 pub(crate) struct WrongPeer {
     expected: String,
     found: String,
+}
+
+/// What a failed handshake means to people, with the next step.
+pub(crate) fn explain(error: io::Error) -> io::Error {
+    let refused = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<Error>());
+    let next = match refused {
+        Some(Error::InvalidCertificate(CertificateError::Other(OtherError(wrong)))) => {
+            return io::Error::new(error.kind(), wrong.to_string());
+        }
+        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            "no authority in tls.authority signed the peer's certificate"
+        }
+        Some(Error::InvalidCertificate(
+            CertificateError::Expired | CertificateError::ExpiredContext { .. },
+        )) => "the peer's certificate has expired; renew it there",
+        Some(Error::AlertReceived(_)) => "the peer does not accept our certificate; see its log",
+        _ => return error,
+    };
+    io::Error::new(error.kind(), format!("{error}; {next}"))
 }
 
 /// Lets one SPIFFE id through.

@@ -1,0 +1,12 @@
+//! Channels and servers over real sockets: endpoints that come, go, hang and lie; retries; drains; TLS.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod cancel;
+mod common;
+mod endpoints;
+mod health;
+mod limits;
+mod retries;
+mod rolling;
+mod tls;
