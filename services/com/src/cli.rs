@@ -82,6 +82,9 @@ pub enum Command {
     /// The embedding model
     #[command(subcommand)]
     Model(Model),
+    /// Certificates
+    #[command(subcommand)]
+    Certs(Certs),
     /// Settings
     #[command(subcommand)]
     Config(Config),
@@ -371,6 +374,39 @@ pub enum Model {
     },
     /// Say whether it is there and which one it is
     Status,
+}
+
+/// `com certs …`
+#[derive(Debug, Subcommand)]
+pub enum Certs {
+    /// Make an authority and a certificate for each role, for development
+    Dev(CertsDev),
+}
+
+/// Arguments of `com certs dev`.
+#[derive(Debug, Args)]
+pub struct CertsDev {
+    /// Folder to write to
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Roles, comma-separated; `index+retrieval` is one certificate for a process with both roles
+    #[arg(long, value_delimiter = ',')]
+    pub roles: Vec<String>,
+    /// Trust domain of the SPIFFE ids
+    #[arg(long, default_value = "commonplace.local")]
+    pub trust_domain: String,
+    /// Further host names or addresses in the certificates
+    #[arg(long, value_delimiter = ',')]
+    pub dns: Vec<String>,
+    /// Days that the certificates are valid
+    #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=3_650))]
+    pub days: u32,
+    /// New certificates of the authority that is there
+    #[arg(long, conflicts_with = "force")]
+    pub renew: bool,
+    /// Replace the authority that is there
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// `com config …`

@@ -29,8 +29,6 @@ pub struct RemoteOptions {
     pub peer_role: Option<String>,
     /// An endpoint counts as live only while `grpc.health.v1` says that this service is serving.
     pub health_service: Option<String>,
-    /// Messages of at least this many bytes are compressed if that makes them smaller; none without.
-    pub compress_from_bytes: Option<usize>,
     /// Seed of the choice between endpoints and of the spread of delays; none takes one at random.
     pub seed: Option<u64>,
 }
@@ -94,8 +92,6 @@ pub struct TransportOptions {
     pub retry_budget_per_second: u32,
     /// A request over this many bytes is sent once.
     pub retry_buffer_bytes: usize,
-    /// Messages of at least this many bytes are compressed if that makes them smaller; 0 compresses none.
-    pub compress_from_bytes: usize,
 }
 
 impl Default for TransportOptions {
@@ -113,7 +109,6 @@ impl Default for TransportOptions {
             retry_budget_percent: 20,
             retry_budget_per_second: 10,
             retry_buffer_bytes: 4 << 20,
-            compress_from_bytes: 32 << 10,
         }
     }
 }
@@ -139,7 +134,6 @@ impl TransportOptions {
             tls: None,
             peer_role: None,
             health_service: None,
-            compress_from_bytes: Some(self.compress_from_bytes).filter(|bytes| *bytes > 0),
             seed: None,
         }
     }

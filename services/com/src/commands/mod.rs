@@ -1,5 +1,6 @@
 //! One module for each group of commands.
 
+mod certs;
 mod demo;
 mod events;
 mod index;
@@ -20,7 +21,7 @@ use crate::{output, session};
 pub async fn run(cli: Cli) -> anyhow::Result<()> {
     let global = &cli.global;
     let _telemetry = match &cli.command {
-        Command::Config(_) => None,
+        Command::Config(_) | Command::Certs(_) => None,
         command => Some(start_telemetry(
             global,
             matches!(command, Command::Serve(_)),
@@ -41,6 +42,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Policy(arguments) => policy::run(global, arguments).await,
         Command::Index(arguments) => index::run(global, arguments).await,
         Command::Model(arguments) => model::run(global, arguments).await,
+        Command::Certs(command) => certs::run(global, command),
         Command::Config(Config::Dump) => dump(global),
         Command::Health => health(global).await,
     }
