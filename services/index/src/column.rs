@@ -63,6 +63,18 @@ impl<T: Clone> Column<T> {
         Arc::make_mut(&mut self.chunks[place / CHUNK])[place % CHUNK] = value;
     }
 
+    /// Gives back the memory of whole chunks below a place; those values must not be asked for again. Returns the
+    /// first place that is still held.
+    pub(crate) fn forget(&mut self, below: usize) -> usize {
+        let chunks = below.min(self.length) / CHUNK;
+        for chunk in &mut self.chunks[..chunks] {
+            if !chunk.is_empty() {
+                *chunk = Arc::default();
+            }
+        }
+        chunks * CHUNK
+    }
+
     /// Values in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.chunks.iter().flat_map(|chunk| chunk.iter())

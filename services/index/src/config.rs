@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::qdrant::QdrantOptions;
+
 /// Settings of the index service. Times are in milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -28,6 +30,31 @@ pub struct Options {
     pub embedding_threads: usize,
     /// Vectors of queries that are kept.
     pub cached_queries: usize,
+    /// Where dense candidates come from.
+    pub vectors: VectorStore,
+    /// The Qdrant cluster, for `vectors = "qdrant"`.
+    pub qdrant: QdrantOptions,
+}
+
+/// Where dense candidates come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VectorStore {
+    /// An exact scan of vectors in memory.
+    #[default]
+    Local,
+    /// A Qdrant cluster; scores are computed here all the same.
+    Qdrant,
+}
+
+impl VectorStore {
+    /// Its name in settings and answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Qdrant => "qdrant",
+        }
+    }
 }
 
 impl Default for Options {
@@ -44,6 +71,18 @@ impl Default for Options {
             indexing_threads: 0,
             embedding_threads: 1,
             cached_queries: 4_096,
+            vectors: VectorStore::Local,
+            qdrant: QdrantOptions::default(),
+        }
+    }
+}
+
+impl Options {
+    /// Most vectors of a project held in memory.
+    pub(crate) fn held_vectors(&self) -> usize {
+        match self.vectors {
+            VectorStore::Local => usize::MAX,
+            VectorStore::Qdrant => self.qdrant.held_vectors,
         }
     }
 }

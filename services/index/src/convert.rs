@@ -10,7 +10,10 @@ use crate::analyzer::ANALYZER;
 use crate::budget::TOKENIZER;
 use crate::passages::{Passage, PassageKey};
 use crate::projects::Request;
-use crate::search::{Always, Answer, Candidate, Eligibility, Query};
+use crate::config::VectorStore;
+use crate::projects::Checked;
+use crate::qdrant::{Findings, key_of};
+use crate::search::{Always, Answer, Candidate, Eligibility, Query, Recorded};
 use crate::status::ProjectStatus;
 
 /// Longest query in bytes.
@@ -21,6 +24,10 @@ const SIGNAL_LIMIT: u32 = 1_000;
 const INELIGIBLE_LIMIT: u32 = 100;
 /// Most records or tags to be included in any case.
 const ALWAYS_NAMES: u32 = 1_000;
+/// Most candidates of an earlier search.
+const MOST_RECORDED: usize = 1_500;
+/// Most passages or points that a check names of each kind.
+const MOST_NAMED: usize = 100;
 /// Most passages fetched at once.
 const MOST_KEYS: usize = 1_000;
 
@@ -47,6 +54,7 @@ pub(crate) fn request_from_proto(request: proto::SearchRequest) -> Result<Reques
             )?,
             dense_through: request.dense_through,
             without_dense: request.without_dense,
+            recorded: recorded_from_proto(request.recorded)?,
         },
         wait_for_dense: request.wait_for_dense,
         refuse_building: request.refuse_building,
@@ -88,12 +96,38 @@ fn always_from_proto(always: proto::AlwaysInclude) -> Result<Always, Invalid> {
     })
 }
 
+fn recorded_from_proto(
+    recorded: Option<proto::RecordedCandidates>,
+) -> Result<Option<Recorded>, Invalid> {
+    let Some(recorded) = recorded else {
+        return Ok(None);
+    };
+    let found = recorded.dense.len() + recorded.ineligible.len();
+    if found > MOST_RECORDED {
+        let problem = format!("expected at most {MOST_RECORDED} keys, found {found}");
+        return Err(Invalid::new("recorded", problem));
+    }
+    Ok(Some(Recorded {
+        dense: passage_keys("recorded.dense", recorded.dense)?,
+        ineligible: passage_keys("recorded.ineligible", recorded.ineligible)?,
+    }))
+}
+
 /// `embedder`: its fingerprint, or why there is none.
 pub(crate) fn answer_to_proto(
     answer: Answer,
     without_dense: bool,
     embedder: Result<&str, &str>,
 ) -> proto::SearchResponse {
+    let dense = match answer.dense_problem {
+        None => dense_state(answer.dense_through, without_dense, embedder),
+        Some(reason) => proto::DenseState {
+            reason,
+            off: DenseOff::StoreDown.into(),
+            fingerprint: embedder.unwrap_or_default().to_owned(),
+            ..Default::default()
+        },
+    };
     let terms = answer.terms.into_iter();
     let terms = terms.map(|term| proto::TermStatistics {
         term: term.term,
@@ -108,7 +142,10 @@ pub(crate) fn answer_to_proto(
             terms: terms.collect(),
             analyzer: ANALYZER.to_owned(),
         }),
-        dense: Some(dense_state(answer.dense_through, without_dense, embedder)),
+        dense: Some(proto::DenseState {
+            recorded: answer.recorded && dense.available,
+            ..dense
+        }),
         candidates: answer
             .candidates
             .into_iter()
@@ -128,8 +165,8 @@ fn dense_state(
         available: false,
         reason: reason.to_owned(),
         fingerprint: fingerprint.to_owned(),
-        through: 0,
         off: off.into(),
+        ..Default::default()
     };
     match (embedder, through) {
         (_, _) if without_dense => off("", DenseOff::NotAsked, "left out as asked"),
@@ -144,6 +181,7 @@ fn dense_state(
             fingerprint: fingerprint.to_owned(),
             through,
             off: DenseOff::Unspecified.into(),
+            recorded: false,
         },
     }
 }
@@ -188,9 +226,13 @@ pub(crate) fn keys_from_proto(keys: Vec<proto::PassageKey>) -> Result<Vec<Passag
         let problem = format!("expected at most {MOST_KEYS} keys, found {}", keys.len());
         return Err(Invalid::new("keys", problem));
     }
+    passage_keys("keys", keys)
+}
+
+fn passage_keys(field: &str, keys: Vec<proto::PassageKey>) -> Result<Vec<PassageKey>, Invalid> {
     let read = |(place, key): (usize, proto::PassageKey)| {
         let event = key.event_id.parse().map_err(|error: Invalid| {
-            Invalid::new(format!("keys[{place}].event_id"), error.problem)
+            Invalid::new(format!("{field}[{place}].event_id"), error.problem)
         })?;
         Ok(PassageKey {
             event,
@@ -220,7 +262,74 @@ pub(crate) fn passage_to_proto(passage: Passage) -> proto::Passage {
     }
 }
 
+/// What a check found. `repaired`: whether it was also put right.
+pub(crate) fn checked_to_proto(
+    project: String,
+    checked: Checked,
+    repaired: bool,
+) -> proto::CheckResponse {
+    match checked {
+        // Vectors that do not belong to the rows' content are not even loaded.
+        Checked::Local(snapshot) => proto::CheckResponse {
+            project,
+            store: VectorStore::Local.as_str().to_owned(),
+            commits: snapshot.progress.dense,
+            expected: snapshot.vectors.len() as u64,
+            found: snapshot.vectors.len() as u64,
+            ..Default::default()
+        },
+        Checked::Store(findings) => findings_to_proto(project, &findings, repaired),
+    }
+}
+
+fn findings_to_proto(project: String, findings: &Findings, repaired: bool) -> proto::CheckResponse {
+    let keys = |rows: &[u32]| {
+        let key = |row: &u32| {
+            let key = key_of(&findings.snapshot, *row);
+            proto::PassageKey {
+                event_id: key.event.to_string(),
+                passage: key.passage,
+            }
+        };
+        rows.iter().take(MOST_NAMED).map(key).collect()
+    };
+    let extra = findings.extra.iter().take(MOST_NAMED);
+    proto::CheckResponse {
+        project,
+        store: VectorStore::Qdrant.as_str().to_owned(),
+        commits: findings.commits,
+        expected: findings.expected,
+        found: findings.found,
+        expected_digest: findings.expected_digest.clone(),
+        found_digest: findings.found_digest.clone(),
+        missing: keys(&findings.missing),
+        different: keys(&findings.different),
+        extra: extra.map(|id| id.text()).collect(),
+        missing_count: findings.missing.len() as u64,
+        different_count: findings.different.len() as u64,
+        extra_count: findings.extra.len() as u64,
+        first_commit: findings.first_commit(),
+        repaired,
+    }
+}
+
 pub(crate) fn status_to_proto(status: ProjectStatus) -> proto::ProjectIndex {
+    let store = match status.store {
+        None => proto::VectorStore {
+            kind: VectorStore::Local.as_str().to_owned(),
+            commit: status.dense_commits.saturating_sub(1),
+            commits: status.dense_commits,
+            state: "serving".to_owned(),
+            collection: String::new(),
+        },
+        Some(store) => proto::VectorStore {
+            kind: VectorStore::Qdrant.as_str().to_owned(),
+            commit: store.commits.saturating_sub(1),
+            commits: store.commits,
+            state: store.state,
+            collection: store.collection,
+        },
+    };
     proto::ProjectIndex {
         project: status.project.to_string(),
         lexical_commit: status.lexical_commits.saturating_sub(1),
@@ -231,6 +340,7 @@ pub(crate) fn status_to_proto(status: ProjectStatus) -> proto::ProjectIndex {
         size_bytes: status.size_bytes,
         digest: status.digest,
         state: status.state,
+        vectors_in: Some(store),
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use commonplace_types::{CommitHash, Operation};
 use tokio::sync::watch;
@@ -16,6 +16,7 @@ use crate::feed::Frame;
 use crate::lexical::{self, Lexical, LexicalError};
 use crate::log::Log;
 use crate::prepare::{Prepared, prepare};
+use crate::qdrant::Outside;
 use crate::record::encode;
 use crate::state::{Builder, State};
 use crate::texts::{TextWriter, Texts};
@@ -77,6 +78,10 @@ pub(crate) struct Progress {
     pub(crate) commits: u64,
     /// Commits below this number have all their vectors.
     pub(crate) dense: u64,
+    /// Commits below this number are in the vector store, if there is one.
+    pub(crate) stored: u64,
+    /// How often that store had come up when it was last found to hold them; 0 is never.
+    pub(crate) checked: u64,
 }
 
 /// A fixed state, to read from.
@@ -97,6 +102,8 @@ pub(crate) struct Engine {
     /// Vectors of the index that stood here before.
     kept: Mutex<Option<Kept>>,
     threads: usize,
+    /// The vector store, if dense candidates come from one.
+    outside: OnceLock<Arc<Outside>>,
 }
 
 /// What only the writer touches.
@@ -111,14 +118,23 @@ struct Writer {
     dense: usize,
     /// Commits that the last index commit holds.
     durable: usize,
+    /// Commits below this number are in the vector store.
+    stored: usize,
+    checked: u64,
+    /// Vectors in the file of their log.
+    flushed_vectors: usize,
+    /// Most vectors held in memory besides those that are not on disk yet.
+    held_vectors: usize,
 }
 
 impl Engine {
-    /// Opens or makes the index in a folder. `threads`: how many may prepare events.
+    /// Opens or makes the index in a folder. `threads`: how many may prepare events. `held_vectors`: most held in
+    /// memory, give or take a few thousand; the others are read from disk.
     pub(crate) fn open(
         folder: &Path,
         embedder: Option<&dyn Embedder>,
         threads: usize,
+        held_vectors: usize,
     ) -> Result<Self, EngineError> {
         check_format(folder)?;
         let words = folder.join("lexical");
@@ -130,7 +146,7 @@ impl Engine {
         let opened = embedder
             .map(|embedder| {
                 let path = folder.join(VECTORS);
-                VectorLog::open(&path, embedder.fingerprint(), &builder.state)
+                VectorLog::open(&path, embedder.fingerprint(), &builder.state, held_vectors)
             })
             .transpose()?;
         let (vector_log, vectors) = opened.map_or((None, Vectors::default()), |(log, vectors)| {
@@ -142,9 +158,13 @@ impl Engine {
             log,
             texts,
             lexical,
+            flushed_vectors: vectors.len(),
             vectors,
             vector_log,
             dense: 0,
+            stored: 0,
+            checked: 0,
+            held_vectors,
         };
         let snapshot = writer.snapshot();
         let kept = embedder.and_then(|embedder| {
@@ -158,6 +178,7 @@ impl Engine {
             writer: Mutex::new(writer),
             views: Views::new(VIEWS),
             threads,
+            outside: OnceLock::new(),
         })
     }
 
@@ -253,18 +274,45 @@ impl Engine {
 
     /// Adds vectors of the rows from `first` on. What does not follow on is left out.
     pub(crate) fn add_vectors(&self, first: usize, made: &[Made]) {
-        let mut writer = self.writer();
+        let mut guard = self.writer();
+        let writer = &mut *guard;
         if writer.vectors.len() != first {
             return;
         }
         if let Some(log) = &mut writer.vector_log {
-            log.append(first, made);
+            log.append(&mut writer.vectors, first, made);
         }
         for (_, codes) in made {
             writer.vectors.push(*codes);
         }
+        if let Err(error) = writer.flush_vectors(PENDING_BYTES) {
+            // They stay in memory; the next flush tells whoever can do something about it.
+            tracing::warn!(%error, "vectors cannot be written");
+        }
+        self.publish(writer);
+    }
+
+    /// Has dense candidates come from a store. `commits`: those below this number are in it, as far as is known.
+    pub(crate) fn use_store(&self, outside: Arc<Outside>, commits: u64) {
+        let _ = self.outside.set(outside);
+        self.set_stored(commits, 0);
+    }
+
+    /// The vector store, if dense candidates come from one.
+    pub(crate) fn outside(&self) -> Option<&Arc<Outside>> {
+        self.outside.get()
+    }
+
+    /// Notes that commits below a number are in the vector store, as it was found after coming up for the
+    /// `epoch`th time.
+    pub(crate) fn set_stored(&self, commits: u64, epoch: u64) {
+        let mut writer = self.writer();
+        writer.stored = (commits as usize).min(writer.builder.state.commits.len());
+        writer.checked = epoch;
+        writer.forget_vectors();
         self.publish(&mut writer);
     }
+
 
     /// Rows that are not on disk yet.
     pub(crate) fn pending_rows(&self) -> usize {
@@ -274,9 +322,7 @@ impl Engine {
     /// Puts everything taken in so far on disk, as one index commit.
     pub(crate) fn flush(&self) -> Result<(), EngineError> {
         let mut writer = self.writer();
-        if let Some(log) = &mut writer.vector_log {
-            log.flush()?;
-        }
+        writer.flush_vectors(0)?;
         let commits = writer.builder.state.commits.len();
         if writer.durable == commits {
             return Ok(());
@@ -312,6 +358,31 @@ impl Engine {
 }
 
 impl Writer {
+    /// Writes vectors out when more than so many bytes of them wait, and frees the memory of those that need not
+    /// be held.
+    fn flush_vectors(&mut self, most_pending: usize) -> std::io::Result<()> {
+        let Some(log) = self.vector_log.as_mut() else {
+            return Ok(());
+        };
+        if log.pending_bytes() > most_pending {
+            log.flush()?;
+            self.flushed_vectors = self.vectors.len();
+            self.forget_vectors();
+        }
+        Ok(())
+    }
+
+    /// Holds on to what is not on disk, what the vector store has not got, and not more than the most.
+    fn forget_vectors(&mut self) {
+        if self.held_vectors == usize::MAX {
+            return;
+        }
+        let last = self.stored.checked_sub(1);
+        let stored = last.map_or(0, |last| self.builder.state.commits.at(last).rows as usize);
+        let below = stored.max(self.vectors.len().saturating_sub(self.held_vectors));
+        self.vectors.forget(below.min(self.flushed_vectors));
+    }
+
     fn take(&mut self, frame: &Frame, events: &[Prepared]) -> Result<(), EngineError> {
         self.check_order(frame)?;
         let state = &self.builder.state;
@@ -359,6 +430,8 @@ impl Writer {
             progress: Progress {
                 commits: state.commits.len() as u64,
                 dense: self.dense as u64,
+                stored: self.stored as u64,
+                checked: self.checked,
             },
         }
     }

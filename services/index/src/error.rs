@@ -5,6 +5,8 @@ use std::time::Duration;
 use commonplace_rpc::{Code, Failure, Reason};
 use commonplace_types::{EventId, Invalid};
 
+use crate::qdrant::StoreError;
+
 /// Why a call to the index failed.
 #[derive(Debug, thiserror::Error)]
 pub enum IndexError {
@@ -42,6 +44,9 @@ pub enum IndexError {
         /// Searches waiting.
         waiting: usize,
     },
+    /// The vector store does not do what is asked.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The service is stopping, or a task of it ended early.
     #[error("the index is stopping")]
     Stopping,
@@ -73,6 +78,8 @@ impl Reason for IndexError {
             Self::Building { .. } => Failure::new(Code::FailedPrecondition, "INDEX_BUILDING"),
             Self::Busy { .. } => Failure::new(Code::ResourceExhausted, "SEARCHES_BUSY")
                 .retry_after(Duration::from_millis(50)),
+            Self::Store(_) => Failure::new(Code::Unavailable, "VECTOR_STORE_DOWN")
+                .retry_after(Duration::from_secs(1)),
             Self::Stopping => Failure::new(Code::Unavailable, "INDEX_STOPPING")
                 .retry_after(Duration::from_secs(1)),
             Self::Folder { .. } => Failure::new(Code::Internal, "INDEX_FOLDER"),

@@ -19,6 +19,7 @@ use crate::embedding::Embedding;
 use crate::engine::{Engine, EngineError, wipe};
 use crate::feed::Told;
 use crate::project::{Project, Rebuild};
+use crate::qdrant::{Outside, read_watermark};
 
 /// Index intervals without anything new after which writing gives its memory back.
 const IDLE_TICKS: u32 = 10;
@@ -29,6 +30,8 @@ pub(crate) struct Follower {
     pub(crate) journal: Journal,
     pub(crate) embedding: Arc<Embedding>,
     pub(crate) options: Options,
+    /// Where dense candidates come from, if not from a scan.
+    pub(crate) outside: Option<Arc<Outside>>,
     pub(crate) rebuilds: mpsc::Receiver<Rebuild>,
     pub(crate) stop: CancellationToken,
 }
@@ -92,8 +95,15 @@ impl Follower {
         let folder = self.project.folder.clone();
         let embedder = self.embedding.embedder();
         let threads = or_processors(self.options.indexing_threads);
-        let open = move || Engine::open(&folder, embedder.as_deref(), threads);
-        blocking(open).await.map(Arc::new)
+        let held = self.options.held_vectors();
+        let open = move || Engine::open(&folder, embedder.as_deref(), threads, held);
+        let engine = blocking(open).await.map(Arc::new)?;
+        if let Some(outside) = &self.outside {
+            let (folder, collection) = (&self.project.folder, &outside.store.collection);
+            let stored = read_watermark(folder, collection, &engine.snapshot());
+            engine.use_store(Arc::clone(outside), stored);
+        }
+        Ok(engine)
     }
 
     /// Takes an engine out of use and waits until nobody uses it any more: two must never write to one

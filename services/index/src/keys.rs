@@ -41,6 +41,24 @@ impl Keys {
         first != 0 && (LaneKey(first).seen_by(visible) || self.further_seen(event, visible))
     }
 
+    /// An event's keys, lowest first.
+    pub(crate) fn of(&self, event: u32) -> Vec<u64> {
+        let mut keys = Vec::new();
+        let first = *self.first.at(event as usize);
+        let mut place = *self.newest.at(event as usize);
+        if first != 0 {
+            keys.push(first);
+        }
+        while place != 0 {
+            let (key, next) = *self.more.at(place as usize - 1);
+            keys.push(key);
+            place = next;
+        }
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+
     fn further_seen(&self, event: u32, visible: &Visible) -> bool {
         let mut place = *self.newest.at(event as usize);
         while place != 0 {

@@ -43,10 +43,12 @@ mod passages;
 mod prepare;
 mod project;
 mod projects;
+mod qdrant;
 mod ranking;
 mod record;
 mod search;
 mod service;
+mod shelf;
 mod state;
 mod status;
 #[cfg(test)]
@@ -69,14 +71,16 @@ use commonplace_types::Clock;
 use client::Journal;
 use embedding::Embedding;
 use projects::Projects;
+use qdrant::Store;
 
-pub use config::Options;
+pub use config::{Options, VectorStore};
 pub use error::IndexError;
 pub use feed::Frame;
 pub use passages::{Passage, PassageKey};
-pub use search::{Always, Answer, Candidate, Eligibility, MOST_ALWAYS, Query};
+pub use qdrant::{QdrantOptions, Quantization, Secret, StoreError};
+pub use search::{Always, Answer, Candidate, Eligibility, MOST_ALWAYS, Query, Recorded};
 pub use service::Service;
-pub use status::ProjectStatus;
+pub use status::{ProjectStatus, StoreStatus};
 pub use vectors::{Codes, DIMENSION, Embedder};
 
 /// The running index.
@@ -89,7 +93,7 @@ pub struct Index {
 ///
 /// `model`: the embedder, or why there is none: dense search is then off and every answer says so.
 /// `clock` is not asked for anything that reaches an answer.
-/// Error: the folder cannot be made.
+/// Errors: the folder cannot be made; the vector store's settings cannot be used.
 pub async fn start(
     options: Options,
     data_dir: &Path,
@@ -115,16 +119,32 @@ pub async fn start_with(
         path: folder.display().to_string(),
         cause,
     })?;
+    let store = vector_store(&options, &embedder)?;
     let embedding = Arc::new(Embedding::new(embedder, options.cached_queries));
     let threads = options.embedding_threads;
-    let projects = Projects::new(options, folder, Journal::new(journal), embedding);
+    let projects = Projects::new(options, folder, Journal::new(journal), embedding, store);
     let projects = Arc::new(projects);
+    projects.keep_store();
     projects.follow_folders();
     projects.poll();
     Ok(Index {
         embedding: embed_in_background(&projects, threads),
         projects,
     })
+}
+
+/// The vector store, if one is configured and there is an embedder. Error: its settings cannot be used.
+fn vector_store(
+    options: &Options,
+    embedder: &Result<Arc<dyn Embedder>, String>,
+) -> Result<Option<Arc<Store>>, IndexError> {
+    match (options.vectors, embedder) {
+        (VectorStore::Qdrant, Ok(embedder)) => {
+            let store = Store::new(options.qdrant.clone(), embedder.fingerprint())?;
+            Ok(Some(Arc::new(store)))
+        }
+        _ => Ok(None),
+    }
 }
 
 fn embed_in_background(projects: &Arc<Projects>, threads: usize) -> Option<JoinHandle<()>> {

@@ -9,7 +9,7 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 /// Bytes before a payload.
-const HEADER: usize = 12;
+pub(crate) const HEADER: usize = 12;
 /// A longer frame is damage.
 const LONGEST: usize = 256 << 20;
 
@@ -18,6 +18,8 @@ const LONGEST: usize = 256 << 20;
 pub(crate) struct Log {
     file: File,
     pending: Vec<u8>,
+    /// Bytes in the file.
+    written: u64,
 }
 
 impl Log {
@@ -44,20 +46,29 @@ impl Log {
         Ok(Self {
             file,
             pending: Vec::new(),
+            written: kept,
         })
     }
 
-    /// Adds a frame; it is on its way to the file after `flush`.
-    pub(crate) fn append(&mut self, payload: &[u8]) {
+    /// Adds a frame; it is on its way to the file after `flush`. Returns where its payload will stand in it.
+    pub(crate) fn append(&mut self, payload: &[u8]) -> u64 {
+        let at = self.written + (self.pending.len() + HEADER) as u64;
         self.pending
             .extend_from_slice(&(payload.len() as u32).to_le_bytes());
         self.pending.extend_from_slice(&check_of(payload));
         self.pending.extend_from_slice(payload);
+        at
+    }
+
+    /// The file, to read what was flushed.
+    pub(crate) fn reader(&self) -> io::Result<File> {
+        self.file.try_clone()
     }
 
     /// Writes what was appended, and waits for the disk when `durably`.
     pub(crate) fn flush(&mut self, durably: bool) -> io::Result<()> {
         self.file.write_all(&self.pending)?;
+        self.written += self.pending.len() as u64;
         self.pending.clear();
         self.pending.shrink_to(1 << 20);
         if durably {

@@ -15,11 +15,12 @@ use crate::blocking::in_place;
 use crate::client::{Journal, Resolved};
 use crate::config::{Options, or_processors};
 use crate::embedding::Embedding;
-use crate::engine::Engine;
+use crate::engine::{Engine, Snapshot};
 use crate::error::IndexError;
 use crate::follow::Follower;
 use crate::passages::{Passage, PassageKey, ReadError, read_all};
 use crate::project::Project;
+use crate::qdrant::{self, Findings, Outside, Owner, Store, StoreError, Syncer};
 use crate::search::{self, Answer, Query, Tools};
 use crate::status::{ProjectStatus, status_of};
 use crate::vectors::QueryVector;
@@ -36,6 +37,8 @@ pub(crate) struct Projects {
     folder: PathBuf,
     journal: Journal,
     pub(crate) embedding: Arc<Embedding>,
+    /// Where dense candidates come from, if not from a scan.
+    store: Option<Arc<Store>>,
     tools: Arc<Tools>,
     running: Arc<Semaphore>,
     admitted: Arc<Semaphore>,
@@ -56,12 +59,21 @@ pub(crate) struct Request {
     pub(crate) refuse_building: bool,
 }
 
+/// What a check compared.
+pub(crate) enum Checked {
+    /// Vectors of the index's own, which cannot differ from its rows.
+    Local(Arc<Snapshot>),
+    /// The points of a vector store.
+    Store(Box<Findings>),
+}
+
 impl Projects {
     pub(crate) fn new(
         options: Options,
         folder: PathBuf,
         journal: Journal,
         embedding: Arc<Embedding>,
+        store: Option<Arc<Store>>,
     ) -> Self {
         let searches = or_processors(options.searches);
         Self {
@@ -72,6 +84,7 @@ impl Projects {
             folder,
             journal,
             embedding,
+            store,
             followed: RwLock::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -90,6 +103,9 @@ impl Projects {
             self.refuse_building(&project, request.refuse_building)?;
             let dense = self.dense_wanted(&request, wanted);
             let engine = self.wait(&project, wanted, dense).await?;
+            if request.wait_for_dense {
+                self.until_compared(&project).await;
+            }
             let problem = if engine.holds(&commit.hash) {
                 let done = self
                     .run(engine, wanted as u32, request.query.clone())
@@ -194,6 +210,16 @@ impl Projects {
         self.in_time(once)
             .await
             .ok_or_else(|| self.behind(&project.name, number))
+    }
+
+    /// Waits until the vector store, if it is up, is known to hold what it should.
+    async fn until_compared(&self, project: &Project) {
+        let epoch = self.store.as_ref().and_then(|store| store.epoch());
+        if let Some(epoch) = epoch {
+            let compared = project.once(|progress| progress.checked >= epoch);
+            // If not in time, the answer says that the dense signal is off.
+            let _ = self.in_time(compared).await;
+        }
     }
 
     async fn in_time<T>(&self, future: impl Future<Output = T>) -> Option<T> {
@@ -314,6 +340,36 @@ impl Projects {
         read.map_err(|_| IndexError::Stopping)
     }
 
+    /// Compares a project's vectors with what follows from the journal; with `repair` puts them right.
+    pub(crate) async fn check(
+        &self,
+        name: ProjectName,
+        repair: bool,
+    ) -> Result<Checked, IndexError> {
+        let head = self.head(&name).await?;
+        let project = self.follow(context::tenant(), name);
+        let engine = self.wait(&project, head, 0).await?;
+        let Some(outside) = engine.outside().cloned() else {
+            return Ok(Checked::Local(engine.snapshot()));
+        };
+        // What the store has not been told yet is no drift.
+        let told = project.once(|progress| progress.stored >= progress.dense && progress.checked > 0);
+        let _ = self.in_time(told).await;
+        let engine = Arc::downgrade(&engine);
+        let fresh = || engine.upgrade().map(|engine| engine.snapshot());
+        let snapshot = fresh().ok_or_else(|| self.behind(&project.name, head))?;
+        let checked = qdrant::check(&outside, snapshot, fresh);
+        let Some(findings) = self.in_time(checked).await else {
+            return Err(self.behind(&project.name, head));
+        };
+        let findings = findings?;
+        if repair {
+            let problem = |problem| IndexError::Store(StoreError::Down(problem));
+            qdrant::repair(&outside, &findings).await.map_err(problem)?;
+        }
+        Ok(Checked::Store(Box::new(findings)))
+    }
+
     fn followed(&self, tenant: &TenantName, name: &ProjectName) -> Option<Arc<Project>> {
         let followed = self.followed.read().unwrap_or_else(PoisonError::into_inner);
         followed.get(&(tenant.clone(), name.clone())).cloned()
@@ -355,11 +411,33 @@ impl Projects {
             journal: self.journal.clone(),
             embedding: Arc::clone(&self.embedding),
             options: self.options.clone(),
+            outside: self.outside(&project),
             rebuilds,
             stop: self.stop.clone(),
         };
+        if let Some(outside) = follower.outside.clone() {
+            let syncer = Syncer::new(Arc::clone(&project), outside, self.stop.clone());
+            self.tasks.spawn(syncer.run());
+        }
         self.tasks.spawn(in_tenant(tenant, follower.run()));
         project
+    }
+
+    /// The vector store as far as a project is concerned.
+    fn outside(&self, project: &Project) -> Option<Arc<Outside>> {
+        let owner = Owner {
+            tenant: project.tenant.clone(),
+            project: project.name.clone(),
+        };
+        let store = self.store.clone()?;
+        Some(Arc::new(Outside::new(store, owner)))
+    }
+
+    /// Brings the vector store up, if there is one, and keeps it so until the service stops.
+    pub(crate) fn keep_store(&self) {
+        if let Some(store) = self.store.clone() {
+            self.tasks.spawn(store.keep(self.stop.clone()));
+        }
     }
 
     /// Follows every project that has a folder.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::best::{Best, Scored};
 use crate::bitmap::Bitmap;
 use crate::engine::Snapshot;
+use crate::passages::PassageKey;
 use crate::visibility::View;
 
 /// Where one search takes place: a state, what its commit sees of it, what the filter takes of that.
@@ -22,6 +23,13 @@ impl Place {
         let state = &self.snapshot.state;
         let event = state.rows.at(row as usize).event as usize;
         (event, row - state.facts.at(event).first_row)
+    }
+
+    /// The row of a passage that the state knows.
+    pub(crate) fn row_of(&self, key: PassageKey) -> Option<u32> {
+        let state = &self.snapshot.state;
+        let facts = state.facts.at(state.event_number(key.event)? as usize);
+        (key.passage < u32::from(facts.rows)).then(|| facts.first_row + key.passage)
     }
 
     /// The order of rows with equal scores: by event id, then passage.

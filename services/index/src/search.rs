@@ -4,7 +4,7 @@
 //! to its state, and however the work was shared: scores do not depend on the layout, equal scores are
 //! ordered by event id and passage, and vectors count by whole commits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +17,8 @@ use crate::analyzer;
 use crate::engine::{Engine, Snapshot};
 use crate::helper::Helper;
 use crate::lexical::{self, LexicalError, LexicalScores, Scratch, TermStatistics};
+use crate::passages::PassageKey;
+use crate::qdrant::{Outside, OutsideScan, Unranked};
 use crate::ranking::{Place, Ranked, Ranking};
 use crate::vectors::{QueryVector, RUN};
 
@@ -48,6 +50,17 @@ pub struct Query {
     pub dense_through: Option<u64>,
     /// Leave the dense signal out.
     pub without_dense: bool,
+    /// The candidates of an earlier search, in place of the best by meaning.
+    pub recorded: Option<Recorded>,
+}
+
+/// The candidates of an earlier search.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Recorded {
+    /// Those that were among the best by meaning.
+    pub dense: Vec<PassageKey>,
+    /// Those that no signal ranked.
+    pub ineligible: Vec<PassageKey>,
 }
 
 /// What is a candidate in any case, even if the filter does not take it.
@@ -78,6 +91,10 @@ pub struct Answer {
     pub terms: Vec<TermStatistics>,
     /// Vectors of commits up to this number count; none when no commit has all its vectors yet.
     pub dense_through: Option<u64>,
+    /// Why nothing was compared by meaning although vectors are there.
+    pub dense_problem: Option<String>,
+    /// The candidates by meaning came from a vector store, or were given.
+    pub recorded: bool,
     /// Ordered by event id, then passage.
     pub candidates: Vec<Candidate>,
 }
@@ -178,7 +195,7 @@ pub(crate) fn search(
     });
     let scan = dense
         .as_ref()
-        .map(|dense| dense.begin(&place, query, tools));
+        .map(|dense| dense.begin(&place, query, tools, engine.outside()));
     let terms = analyzer::terms(&query.text);
     let lengths = engine
         .views()
@@ -195,11 +212,26 @@ pub(crate) fn search(
         };
         let scores = snapshot.words.score(&terms, rows, scratch)?;
         let by_words = best_by_words(&place, query, &scores);
-        let by_meaning = scan.map(Scan::finish).unwrap_or_default();
+        let scanned = scan.map(|scan| scan.and_then(Scan::finish)).transpose();
+        let (by_meaning, dense, problem) = match scanned {
+            Ok(ranked) => (ranked.unwrap_or_default(), dense, None),
+            Err(Unranked::Store(reason)) => (Ranked::default(), None, Some(reason)),
+            Err(Unranked::Disk(error)) => return Err(unreadable(error)),
+        };
         let picks = pick(&place, query, &by_words, &by_meaning);
-        let candidates = candidates(&place, picks, &scores, dense.as_ref());
-        Ok(answer(&place, &scores, through, candidates))
+        let candidates = candidates(&place, picks, &scores, dense.as_ref()).map_err(unreadable)?;
+        let mut answer = answer(&place, &scores, through, candidates);
+        answer.dense_problem = problem;
+        answer.recorded = engine.outside().is_some() || query.recorded.is_some();
+        Ok(answer)
     })
+}
+
+/// Vectors that cannot be read are like words that cannot: the folder is built again.
+fn unreadable(error: std::io::Error) -> LexicalError {
+    LexicalError::Corrupt {
+        problem: format!("vectors cannot be read: {error}"),
+    }
 }
 
 fn place_of(engine: &Engine, snapshot: &Arc<Snapshot>, number: u32, query: &Query) -> Place {
@@ -239,49 +271,94 @@ struct Dense {
 }
 
 impl Dense {
-    /// Starts the scan: a long one is shared with the helper, if that is free.
-    fn begin(&self, place: &Arc<Place>, query: &Query, tools: &Tools) -> Scan {
+    /// Starts the scan: a long one is shared with the helper, if that is free, and a vector store proposes
+    /// the best of what it holds.
+    fn begin(
+        &self,
+        place: &Arc<Place>,
+        query: &Query,
+        tools: &Tools,
+        outside: Option<&Arc<Outside>>,
+    ) -> Result<Scan, Unranked> {
+        if let Some(recorded) = &query.recorded {
+            return Ok(Scan::Done(self.recorded(place, query, recorded)?));
+        }
+        let limits = (query.dense_limit, query.ineligible_limit);
+        let from = outside.map_or(0, |_| Outside::part(&place.snapshot, self.rows));
+        let asked = outside.filter(|_| from > 0);
+        let asked = asked
+            .map(|outside| outside.ask(place, &self.vector, &query.filter, limits, from))
+            .transpose()?;
         let own = ScanShare {
             place: Arc::clone(place),
             vector: self.vector.clone(),
-            limits: (query.dense_limit, query.ineligible_limit),
+            limits,
+            from,
             rows: self.rows,
-            next: Arc::default(),
+            next: Arc::new(AtomicUsize::new(from)),
         };
-        let helper = tools.helper.as_ref().filter(|_| self.rows >= WORTH_SHARING);
+        let long = self.rows - from >= WORTH_SHARING;
+        let helper = tools.helper.as_ref().filter(|_| long);
         let other = helper.and_then(|helper| {
             let share = own.clone();
             helper.try_run(move || share.run())
         });
-        Scan { own, other }
+        Ok(Scan::Running { own, other, asked })
     }
 
-    fn score(&self, place: &Place, row: u32) -> Option<f64> {
-        let counts = (row as usize) < self.rows;
-        counts.then(|| place.snapshot.vectors.score(row, &self.vector))?
+    /// Ranks the candidates of an earlier search. What could not have been one is left out.
+    fn recorded(
+        &self,
+        place: &Place,
+        query: &Query,
+        recorded: &Recorded,
+    ) -> Result<Ranked, Unranked> {
+        let rows = recorded.dense.iter().filter_map(|key| place.row_of(*key));
+        let rows: BTreeSet<u32> = rows.collect();
+        let mut ranking = Ranking::new(place, query.dense_limit, 0);
+        for row in rows {
+            if let Some(score) = self.score(place, row)? {
+                ranking.offer(row, score);
+            }
+        }
+        Ok(ranking.finish())
+    }
+
+    fn score(&self, place: &Place, row: u32) -> std::io::Result<Option<f64>> {
+        if row as usize >= self.rows {
+            return Ok(None);
+        }
+        place.snapshot.vectors.score(row, &self.vector)
     }
 }
 
-/// A scan under way.
-struct Scan {
-    own: ScanShare,
-    other: Option<Receiver<Ranked>>,
+/// A scan under way, or what came of it.
+enum Scan {
+    Done(Ranked),
+    Running {
+        own: ScanShare,
+        other: Option<Receiver<std::io::Result<Ranked>>>,
+        asked: Option<OutsideScan>,
+    },
 }
 
 impl Scan {
-    fn finish(self) -> Ranked {
-        let own = self.own.run();
-        let Some(other) = self.other else {
-            return own;
+    fn finish(self) -> Result<Ranked, Unranked> {
+        let (own, other, asked) = match self {
+            Self::Done(ranked) => return Ok(ranked),
+            Self::Running { own, other, asked } => (own, other, asked),
         };
-        match other.recv() {
-            Ok(other) => other.joined(own, &self.own.place, self.own.limits),
-            // The helper broke off with some of the rows: this thread goes over all of them.
-            Err(_) => ScanShare {
-                next: Arc::default(),
-                ..self.own
-            }
-            .run(),
+        let mut ranked = own.run()?;
+        if let Some(other) = other {
+            ranked = match other.recv() {
+                Ok(other) => other?.joined(ranked, &own.place, own.limits),
+                // The helper broke off with some of the rows: this thread goes over all of them.
+                Err(_) => own.again().run()?,
+            };
+        }
+        match asked {
+            None => Ok(ranked),
+            Some(asked) => asked.finish(&own.place, &own.vector, &ranked),
         }
     }
 }
@@ -293,24 +370,38 @@ struct ScanShare {
     place: Arc<Place>,
     vector: QueryVector,
     limits: (usize, usize),
-    /// Rows below this number are compared.
+    /// Rows from this number on, a multiple of 64, are compared,
+    from: usize,
+    /// and those below this one.
     rows: usize,
     /// Where the next block starts.
     next: Arc<AtomicUsize>,
 }
 
 impl ScanShare {
-    fn run(&self) -> Ranked {
+    fn run(&self) -> std::io::Result<Ranked> {
         let mut ranking = Ranking::new(&self.place, self.limits.0, self.limits.1);
         let vectors = &self.place.snapshot.vectors;
         loop {
             let from = self.next.fetch_add(BLOCK, Relaxed);
             if from >= self.rows {
-                return ranking.finish();
+                return Ok(ranking.finish());
             }
             let block = from..self.rows.min(from + BLOCK);
+            if from < vectors.held_from() {
+                let shelved = from..block.end.min(vectors.held_from());
+                vectors.scan_shelf(&self.vector, shelved, |row, score| ranking.offer(row, score))?;
+            }
             let offer = |first, scores: &[f64]| ranking.offer_run(first, scores);
             vectors.scan(&self.vector, block, offer);
+        }
+    }
+
+    /// All of it once more.
+    fn again(&self) -> Self {
+        Self {
+            next: Arc::new(AtomicUsize::new(self.from)),
+            ..self.clone()
         }
     }
 }
@@ -341,6 +432,10 @@ fn pick(
     for row in always::rows(place, &query.always) {
         picks.entry(row).or_default().always = true;
     }
+    if let Some(recorded) = &query.recorded {
+        pick_recorded(place, recorded, &mut picks);
+        return picks;
+    }
     let ranked = [&by_words.ineligible, &by_meaning.ineligible];
     let mut ineligible: Vec<(usize, u32)> = ranked
         .iter()
@@ -366,12 +461,25 @@ fn pick(
     picks
 }
 
+/// Adds what an earlier search reported although it may not be used.
+fn pick_recorded(place: &Place, recorded: &Recorded, picks: &mut BTreeMap<u32, Pick>) {
+    let rows = recorded.ineligible.iter().filter_map(|key| place.row_of(*key));
+    for row in rows {
+        if place.view.visible.get(row) && !place.eligible.get(row) {
+            picks.entry(row).or_insert(Pick {
+                ineligible: true,
+                ..Pick::default()
+            });
+        }
+    }
+}
+
 fn candidates(
     place: &Place,
     picks: BTreeMap<u32, Pick>,
     scores: &LexicalScores<'_>,
     dense: Option<&Dense>,
-) -> Vec<Candidate> {
+) -> std::io::Result<Vec<Candidate>> {
     let key = |row: u32| {
         let (event, passage) = place.event_of(row);
         (place.snapshot.state.events.at(event).id, passage)
@@ -381,8 +489,11 @@ fn candidates(
     let mut picks: Vec<_> = picks.map(|(row, pick)| (key(row), row, pick)).collect();
     picks.sort_unstable_by_key(|(key, _, _)| *key);
     let candidate = |(_, row, pick): ((EventId, u32), u32, Pick)| {
-        let dense_score = dense.and_then(|dense| dense.score(place, row));
-        candidate(place, row, pick, scores.get(row), dense_score)
+        let dense_score = match dense {
+            Some(dense) => dense.score(place, row)?,
+            None => None,
+        };
+        Ok(candidate(place, row, pick, scores.get(row), dense_score))
     };
     picks.into_iter().map(candidate).collect()
 }
@@ -402,6 +513,8 @@ fn answer(
         total_length: place.view.total_length,
         terms: scores.terms().to_vec(),
         dense_through,
+        dense_problem: None,
+        recorded: false,
         candidates,
     }
 }

@@ -27,6 +27,19 @@ pub struct ProjectStatus {
     pub digest: String,
     /// `following`, `building`, or why it stands still.
     pub state: String,
+    /// The vector store, if dense candidates come from one.
+    pub store: Option<StoreStatus>,
+}
+
+/// How the vector store is doing, as far as one project is concerned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreStatus {
+    /// Commits whose vectors it has acknowledged.
+    pub commits: u64,
+    /// `serving`, or why it is not asked.
+    pub state: String,
+    /// Where the points are.
+    pub collection: String,
 }
 
 /// How it is doing now. Reads the sizes of its files.
@@ -34,7 +47,14 @@ pub(crate) fn status_of(project: &Project) -> ProjectStatus {
     let engine = project.engine();
     let snapshot = engine.as_ref().map(|engine| engine.snapshot());
     let progress = snapshot.as_ref().map(|s| s.progress).unwrap_or_default();
+    let outside = engine.as_ref().and_then(|engine| engine.outside().cloned());
+    let store = outside.map(|outside| StoreStatus {
+        commits: progress.stored,
+        state: outside.state(),
+        collection: outside.store.collection.clone(),
+    });
     ProjectStatus {
+        store,
         project: project.name.clone(),
         lexical_commits: progress.commits,
         dense_commits: progress.dense,

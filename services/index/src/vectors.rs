@@ -10,7 +10,8 @@ use std::path::Path;
 
 use crate::codec::{Decoder, Encoder, Malformed};
 use crate::column::Column;
-use crate::log::{Frames, Log};
+use crate::log::{Frames, HEADER, Log};
+use crate::shelf::{RECORD, Shelf};
 use crate::state::State;
 
 pub use commonplace_embed::DIMENSION;
@@ -47,6 +48,9 @@ impl Embedder for commonplace_embed::Model {
 pub(crate) struct Vectors {
     codes: Column<Codes>,
     inverse_norms: Column<f64>,
+    /// Rows below this number are read from disk.
+    held_from: usize,
+    shelf: Shelf,
 }
 
 impl Vectors {
@@ -60,17 +64,64 @@ impl Vectors {
         self.inverse_norms.push(inverse_norm(&codes));
     }
 
-    /// The cosine of a row's vector and another.
-    pub(crate) fn score(&self, row: u32, query: &QueryVector) -> Option<f64> {
+    /// The cosine of a row's vector and another; none for a row without one. Error: it cannot be read.
+    pub(crate) fn score(&self, row: u32, query: &QueryVector) -> io::Result<Option<f64>> {
         let row = row as usize;
-        (row < self.len()).then(|| {
-            let dot = dot(&query.codes, self.codes.at(row));
-            f64::from(dot) * query.inverse_norm * self.inverse_norms.at(row)
-        })
+        if row >= self.len() {
+            return Ok(None);
+        }
+        if row < self.held_from {
+            let mut score = None;
+            self.shelf
+                .read(row..row + 1, |_, codes| score = codes.first().map(|codes| query.score(codes)))?;
+            return Ok(score);
+        }
+        let dot = dot(&query.codes, self.codes.at(row));
+        Ok(Some(f64::from(dot) * query.inverse_norm * self.inverse_norms.at(row)))
+    }
+
+    /// Hands the vectors of `rows`, all of which must have one, to `take`, some at a time.
+    pub(crate) fn read(
+        &self,
+        rows: std::ops::Range<usize>,
+        mut take: impl FnMut(usize, &[Codes]),
+    ) -> io::Result<()> {
+        let shelved = rows.start..rows.end.min(self.held_from).max(rows.start);
+        let held = shelved.end..rows.end;
+        self.shelf.read(shelved, &mut take)?;
+        held.for_each(|row| take(row, std::slice::from_ref(self.codes.at(row))));
+        Ok(())
+    }
+
+    /// Gives back the memory of vectors of rows below a number; they must have been flushed to the log.
+    pub(crate) fn forget(&mut self, below: usize) {
+        self.held_from = self.held_from.max(self.codes.forget(below));
+        self.inverse_norms.forget(below);
+    }
+
+    /// Rows below this number are read from disk.
+    pub(crate) fn held_from(&self) -> usize {
+        self.held_from
     }
 
     /// Hands the scores of `rows` to `take`, run by run: the first row of a run and the run's scores.
-    /// `rows` must lie below `len`; where it starts at a multiple of [`RUN`], so does each run.
+    /// `rows` must lie below `len`; where it starts at a multiple of [`RUN`], so does each run. Only what is held in
+    /// memory is scanned: see [`Vectors::scan_shelf`].
+    /// Like [`Vectors::scan`] for rows below [`Vectors::held_from`].
+    pub(crate) fn scan_shelf(
+        &self,
+        query: &QueryVector,
+        rows: std::ops::Range<usize>,
+        mut take: impl FnMut(u32, f64),
+    ) -> io::Result<()> {
+        self.shelf.read(rows, |first, codes| {
+            for (row, codes) in (first..).zip(codes) {
+                take(row as u32, query.score(codes));
+            }
+        })
+    }
+
+    /// Scans rows in memory.
     pub(crate) fn scan(
         &self,
         query: &QueryVector,
@@ -111,6 +162,23 @@ impl QueryVector {
             codes,
         }
     }
+
+    /// The cosine with another vector; the same bits as a scan gives.
+    fn score(&self, codes: &Codes) -> f64 {
+        f64::from(dot(&self.codes, codes)) * self.inverse_norm * inverse_norm(codes)
+    }
+
+    /// As a unit vector of floats.
+    pub(crate) fn unit(&self) -> Vec<f32> {
+        unit(&self.codes)
+    }
+}
+
+/// A vector of length 1 in the same direction. A vector of nothing but zeros stays as it is.
+pub(crate) fn unit(codes: &Codes) -> Vec<f32> {
+    let inverse_norm = inverse_norm(codes);
+    let scaled = |code: &i8| (f64::from(*code) * inverse_norm) as f32;
+    codes.iter().map(scaled).collect()
 }
 
 fn inverse_norm(codes: &Codes) -> f64 {
@@ -136,29 +204,39 @@ pub(crate) struct VectorLog {
 }
 
 impl VectorLog {
-    /// Opens or makes the log and loads what was made by this embedder for the rows of this state.
+    /// Opens or makes the log and loads what was made by this embedder for the rows of this state. Holds at most
+    /// about `held` vectors in memory, the last ones.
     pub(crate) fn open(
         path: &Path,
         fingerprint: &str,
         state: &State,
+        held: usize,
     ) -> io::Result<(Self, Vectors)> {
         let mut vectors = Vectors::default();
         let mut headed = false;
+        let mut end = 0;
         let mut log = Log::open::<io::Error>(path, |payload| {
+            end += (HEADER + payload.len()) as u64;
             if !headed {
                 headed = payload == fingerprint.as_bytes();
                 return Ok(headed);
             }
-            Ok(take_frame(payload, state, &mut vectors).is_ok())
+            let before = vectors.len();
+            let taken = take_frame(payload, state, &mut vectors).is_ok();
+            let count = vectors.len() - before;
+            vectors.shelf.add(end - (count * RECORD) as u64, count);
+            vectors.forget(vectors.len().saturating_sub(held));
+            Ok(taken)
         })?;
         if !headed {
             log.append(fingerprint.as_bytes());
         }
+        vectors.shelf.read_from(log.reader()?);
         Ok((Self { log }, vectors))
     }
 
-    /// Adds the vectors of the rows from `first` on.
-    pub(crate) fn append(&mut self, first: usize, made: &[Made]) {
+    /// Adds the vectors of the rows from `first` on, to both.
+    pub(crate) fn append(&mut self, vectors: &mut Vectors, first: usize, made: &[Made]) {
         let mut out = Encoder::default();
         out.number(first as u64);
         out.number(made.len() as u64);
@@ -166,7 +244,15 @@ impl VectorLog {
             out.fixed(content);
             out.fixed(&codes.map(|code| code as u8));
         }
-        self.log.append(&out.finish());
+        let payload = out.finish();
+        let at = self.log.append(&payload);
+        let records = at + (payload.len() - made.len() * RECORD) as u64;
+        vectors.shelf.add(records, made.len());
+    }
+
+    /// Bytes waiting for [`VectorLog::flush`].
+    pub(crate) fn pending_bytes(&self) -> usize {
+        self.log.pending_bytes()
     }
 
     /// Writes what was appended.

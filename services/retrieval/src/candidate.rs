@@ -82,6 +82,8 @@ pub enum Dense {
         embedder: String,
         /// Vectors of commits up to this number.
         through: u64,
+        /// The candidates came from a vector store: a check scores them again and does not look for others.
+        recorded: bool,
     },
     /// They were not.
     Off {

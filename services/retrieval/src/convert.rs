@@ -247,7 +247,9 @@ fn manifest(pack: &Pack) -> proto::Manifest {
 
 fn dense_parts(dense: &Dense) -> (String, String, u64) {
     match dense {
-        Dense::On { embedder, through } => (embedder.clone(), String::new(), *through),
+        Dense::On {
+            embedder, through, ..
+        } => (embedder.clone(), String::new(), *through),
         Dense::Off { reason } => (String::new(), reason.told().to_owned(), 0),
     }
 }

@@ -27,6 +27,10 @@ pub use read::read;
 /// Names this form of a pack's bytes.
 pub const FORMAT: &str = "commonplace.pack/1";
 
+/// Says that the dense candidates came from a vector store, so that a check scores them again but does not look for
+/// others. Left out where they were the outcome of an exact scan, which a check repeats.
+const RECORDED: &str = "recorded";
+
 /// Everything in a pack but its id.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pack {
@@ -303,7 +307,14 @@ fn outcome_word(outcome: &Outcome) -> &'static str {
 
 fn write_dense(object: &mut Object<'_>, dense: &Dense) {
     match dense {
-        Dense::On { embedder, through } => {
+        Dense::On {
+            embedder,
+            through,
+            recorded,
+        } => {
+            if *recorded {
+                object.text("candidates", RECORDED);
+            }
             object.text("embedder", embedder);
             object.number("through", *through);
         }

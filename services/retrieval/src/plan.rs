@@ -5,7 +5,8 @@ use std::time::Duration;
 use commonplace_rpc::convert::Filter;
 use commonplace_types::{ArtifactType, Importance, Invalid, ProjectName, Reference, Timestamp};
 
-use crate::candidate::Dense;
+use crate::candidate::{Dense, PassageKey};
+use crate::pack::Listed;
 use crate::rules::Rules;
 
 /// The most the index lists by one signal.
@@ -24,7 +25,35 @@ pub enum DenseWish {
         wait: bool,
     },
     /// Those an earlier search saw.
-    Recorded(Dense),
+    Recorded {
+        /// Its state.
+        dense: Dense,
+        /// Its candidates, of use when they cannot be found again.
+        candidates: Recorded,
+    },
+}
+
+/// The candidates of an earlier search.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recorded {
+    /// Those among the best by meaning.
+    pub dense: Vec<PassageKey>,
+    /// Those that no signal ranked.
+    pub unranked: Vec<PassageKey>,
+}
+
+impl Recorded {
+    /// The candidates that a pack lists.
+    pub fn of(listed: &[Listed]) -> Self {
+        let keys = |takes: fn(&Listed) -> bool| {
+            let taken = listed.iter().filter(|listed| takes(listed));
+            taken.map(|listed| listed.key).collect()
+        };
+        Self {
+            dense: keys(|listed| listed.dense_rank > 0),
+            unranked: keys(|listed| listed.dense_rank == 0 && listed.lexical_rank == 0),
+        }
+    }
 }
 
 /// The question put to the index.

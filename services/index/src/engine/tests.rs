@@ -12,7 +12,7 @@ use crate::vectors::QueryVector;
 const COMMITS: usize = 60;
 
 fn open(folder: &Path) -> Result<Engine, EngineError> {
-    Engine::open(folder, Some(&WordVectors), 2)
+    Engine::open(folder, Some(&WordVectors), 2, usize::MAX)
 }
 
 fn history() -> History {
@@ -353,7 +353,7 @@ fn vectors_outlive_a_rebuild_but_not_another_embedder() {
     assert_eq!(answers(&engine), expected);
     engine.flush().unwrap();
     drop(engine);
-    let engine = Engine::open(&path, Some(&Never), 1).unwrap();
+    let engine = Engine::open(&path, Some(&Never), 1, usize::MAX).unwrap();
     assert_eq!(engine.snapshot().vectors.len(), 0);
     assert!(!engine.adopt_vectors());
 }

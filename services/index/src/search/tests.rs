@@ -15,7 +15,7 @@ use crate::{analyzer, passage};
 type Key = (EventId, u32);
 
 fn open(folder: &Path) -> Engine {
-    Engine::open(folder, Some(&WordVectors), 1).unwrap()
+    Engine::open(folder, Some(&WordVectors), 1, usize::MAX).unwrap()
 }
 
 fn embed_all(engine: &Engine) {

@@ -14,8 +14,14 @@ pub(crate) fn index_search(plan: &Plan) -> proto::SearchRequest {
     let (dense_through, without_dense, wait_for_dense) = match &plan.dense {
         DenseWish::Newest { wait } => (None, false, *wait),
         // The vectors that were compared then must be there again now.
-        DenseWish::Recorded(Dense::On { through, .. }) => (Some(*through), false, true),
-        DenseWish::Recorded(Dense::Off { .. }) => (None, true, false),
+        DenseWish::Recorded {
+            dense: Dense::On { through, .. },
+            ..
+        } => (Some(*through), false, true),
+        DenseWish::Recorded {
+            dense: Dense::Off { .. },
+            ..
+        } => (None, true, false),
     };
     proto::SearchRequest {
         project: plan.project.to_string(),
@@ -33,8 +39,24 @@ pub(crate) fn index_search(plan: &Plan) -> proto::SearchRequest {
         dense_through,
         without_dense,
         wait_for_dense,
+        recorded: recorded(&plan.dense),
         refuse_building: false,
     }
+}
+
+/// The candidates to score again, where they cannot be found again.
+fn recorded(wish: &DenseWish) -> Option<proto::RecordedCandidates> {
+    let DenseWish::Recorded {
+        dense: Dense::On { recorded: true, .. },
+        candidates,
+    } = wish
+    else {
+        return None;
+    };
+    Some(proto::RecordedCandidates {
+        dense: candidates.dense.iter().map(key_to_proto).collect(),
+        ineligible: candidates.unranked.iter().map(key_to_proto).collect(),
+    })
 }
 
 /// Reads the answer to a plan.
@@ -74,7 +96,10 @@ fn dense(state: proto::DenseState, plan: &Plan) -> Dense {
     }
     match &plan.dense {
         // It has weight: whoever records otherwise is shown so.
-        DenseWish::Recorded(Dense::Off { reason }) if *reason != Off::NoWeight => {
+        DenseWish::Recorded {
+            dense: Dense::Off { reason },
+            ..
+        } if *reason != Off::NoWeight => {
             return Dense::Off { reason: *reason };
         }
         _ => {}
@@ -83,6 +108,7 @@ fn dense(state: proto::DenseState, plan: &Plan) -> Dense {
         return Dense::On {
             embedder: state.fingerprint,
             through: state.through,
+            recorded: state.recorded,
         };
     }
     Dense::Off {
@@ -139,14 +165,17 @@ pub(crate) fn passage_request(
     project: &ProjectName,
     keys: &[PassageKey],
 ) -> proto::GetPassagesRequest {
-    let key = |key: &PassageKey| proto::PassageKey {
-        event_id: key.event.to_string(),
-        passage: key.passage,
-    };
     proto::GetPassagesRequest {
         project: project.to_string(),
-        keys: keys.iter().map(key).collect(),
+        keys: keys.iter().map(key_to_proto).collect(),
         refuse_building: false,
+    }
+}
+
+fn key_to_proto(key: &PassageKey) -> proto::PassageKey {
+    proto::PassageKey {
+        event_id: key.event.to_string(),
+        passage: key.passage,
     }
 }
 

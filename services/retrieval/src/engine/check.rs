@@ -9,7 +9,7 @@ use crate::candidate::Dense;
 use crate::client::Choice;
 use crate::error::RetrievalError;
 use crate::pack::{self, Pack};
-use crate::plan::DenseWish;
+use crate::plan::{DenseWish, Recorded};
 use crate::recipe;
 use crate::rules::Policy;
 use crate::store::Kept;
@@ -94,7 +94,10 @@ impl Engine {
         }
         let policy = self.policy_of(given).await?;
         let as_of = Reference::Commit(given.commit);
-        let dense = DenseWish::Recorded(given.dense.clone());
+        let dense = DenseWish::Recorded {
+            dense: given.dense.clone(),
+            candidates: Recorded::of(&given.candidates),
+        };
         let draft = self.draft(recipe.clone(), &policy, &as_of, dense).await;
         let draft = draft.map_err(|error| Unmade::making(given, error))?;
         if let Some(difference) = other_embedder(&given.dense, &draft.pack.dense) {

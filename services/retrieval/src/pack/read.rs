@@ -93,6 +93,7 @@ struct RawCommit {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawDense {
+    candidates: Option<String>,
     embedder: Option<String>,
     through: Option<u64>,
     off: Option<String>,
@@ -306,9 +307,21 @@ impl RawListed {
 
 impl RawDense {
     fn finish(self) -> Result<Dense, serde_json::Error> {
+        let recorded = match self.candidates.as_deref() {
+            None => false,
+            Some(super::RECORDED) => true,
+            Some(other) => {
+                let problem = format!("`dense.candidates`: expected `recorded`, found `{other}`");
+                return Err(serde_json::Error::custom(problem));
+            }
+        };
         match (self.embedder, self.through, self.off) {
-            (Some(embedder), Some(through), None) => Ok(Dense::On { embedder, through }),
-            (None, None, Some(word)) => {
+            (Some(embedder), Some(through), None) => Ok(Dense::On {
+                embedder,
+                through,
+                recorded,
+            }),
+            (None, None, Some(word)) if !recorded => {
                 let reason = Off::parse(&word).ok_or_else(|| unknown("dense.off", &word))?;
                 Ok(Dense::Off { reason })
             }

@@ -50,6 +50,7 @@ fn sample() -> Pack {
         dense: Dense::On {
             embedder: "model@1".into(),
             through: 41,
+            recorded: false,
         },
         candidates,
     };

@@ -11,6 +11,7 @@ fn on() -> Dense {
     Dense::On {
         embedder: "e".into(),
         through: 1,
+        recorded: false,
     }
 }
 
