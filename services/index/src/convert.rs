@@ -8,10 +8,10 @@ use commonplace_types::{Invalid, RecordId};
 
 use crate::analyzer::ANALYZER;
 use crate::budget::TOKENIZER;
-use crate::passages::{Passage, PassageKey};
-use crate::projects::Request;
 use crate::config::VectorStore;
+use crate::passages::{Passage, PassageKey};
 use crate::projects::Checked;
+use crate::projects::Request;
 use crate::qdrant::{Findings, key_of};
 use crate::search::{Always, Answer, Candidate, Eligibility, Query, Recorded};
 use crate::status::ProjectStatus;

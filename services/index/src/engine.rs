@@ -313,7 +313,6 @@ impl Engine {
         self.publish(&mut writer);
     }
 
-
     /// Rows that are not on disk yet.
     pub(crate) fn pending_rows(&self) -> usize {
         self.writer().lexical.pending_rows()

@@ -353,7 +353,8 @@ impl Projects {
             return Ok(Checked::Local(engine.snapshot()));
         };
         // What the store has not been told yet is no drift.
-        let told = project.once(|progress| progress.stored >= progress.dense && progress.checked > 0);
+        let told =
+            project.once(|progress| progress.stored >= progress.dense && progress.checked > 0);
         let _ = self.in_time(told).await;
         let engine = Arc::downgrade(&engine);
         let fresh = || engine.upgrade().map(|engine| engine.snapshot());

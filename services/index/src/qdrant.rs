@@ -25,8 +25,6 @@ mod outside;
 mod point;
 mod store;
 mod sync;
-#[cfg(test)]
-mod tests;
 mod watermark;
 
 pub(crate) use check::{Findings, check, repair};

@@ -390,7 +390,9 @@ impl ScanShare {
             let block = from..self.rows.min(from + BLOCK);
             if from < vectors.held_from() {
                 let shelved = from..block.end.min(vectors.held_from());
-                vectors.scan_shelf(&self.vector, shelved, |row, score| ranking.offer(row, score))?;
+                vectors.scan_shelf(&self.vector, shelved, |row, score| {
+                    ranking.offer(row, score)
+                })?;
             }
             let offer = |first, scores: &[f64]| ranking.offer_run(first, scores);
             vectors.scan(&self.vector, block, offer);
@@ -463,7 +465,10 @@ fn pick(
 
 /// Adds what an earlier search reported although it may not be used.
 fn pick_recorded(place: &Place, recorded: &Recorded, picks: &mut BTreeMap<u32, Pick>) {
-    let rows = recorded.ineligible.iter().filter_map(|key| place.row_of(*key));
+    let rows = recorded
+        .ineligible
+        .iter()
+        .filter_map(|key| place.row_of(*key));
     for row in rows {
         if place.view.visible.get(row) && !place.eligible.get(row) {
             picks.entry(row).or_insert(Pick {

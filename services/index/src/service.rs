@@ -9,8 +9,8 @@ use commonplace_rpc::status;
 use tonic::{Request, Response, Status};
 
 use crate::convert::{
-    answer_to_proto, checked_to_proto, keys_from_proto, passage_to_proto, request_from_proto, status_to_proto,
-    statuses_to_proto,
+    answer_to_proto, checked_to_proto, keys_from_proto, passage_to_proto, request_from_proto,
+    status_to_proto, statuses_to_proto,
 };
 use crate::projects::Projects;
 
@@ -77,8 +77,16 @@ impl IndexService for Service {
         let request = request.into_inner();
         let project = project_from_proto(&request.project).map_err(status)?;
         let name = project.to_string();
-        let checked = self.projects.check(project, request.repair).await.map_err(status)?;
-        Ok(Response::new(checked_to_proto(name, checked, request.repair)))
+        let checked = self
+            .projects
+            .check(project, request.repair)
+            .await
+            .map_err(status)?;
+        Ok(Response::new(checked_to_proto(
+            name,
+            checked,
+            request.repair,
+        )))
     }
 
     async fn rebuild(

@@ -72,12 +72,15 @@ impl Vectors {
         }
         if row < self.held_from {
             let mut score = None;
-            self.shelf
-                .read(row..row + 1, |_, codes| score = codes.first().map(|codes| query.score(codes)))?;
+            self.shelf.read(row..row + 1, |_, codes| {
+                score = codes.first().map(|codes| query.score(codes))
+            })?;
             return Ok(score);
         }
         let dot = dot(&query.codes, self.codes.at(row));
-        Ok(Some(f64::from(dot) * query.inverse_norm * self.inverse_norms.at(row)))
+        Ok(Some(
+            f64::from(dot) * query.inverse_norm * self.inverse_norms.at(row),
+        ))
     }
 
     /// Hands the vectors of `rows`, all of which must have one, to `take`, some at a time.

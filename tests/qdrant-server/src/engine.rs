@@ -38,7 +38,13 @@ impl Id {
             Self::Number(number) => PointIdOptions::Num(number),
             Self::Uuid(number) => {
                 let digits = format!("{number:032x}");
-                let parts = [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]];
+                let parts = [
+                    &digits[..8],
+                    &digits[8..12],
+                    &digits[12..16],
+                    &digits[16..20],
+                    &digits[20..],
+                ];
                 PointIdOptions::Uuid(parts.join("-"))
             }
         };
@@ -53,7 +59,9 @@ impl Id {
             Self::Number(number) => number.into(),
             Self::Uuid(number) => number,
         };
-        number.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835).rotate_left(64)
+        number
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)
+            .rotate_left(64)
     }
 }
 
@@ -81,12 +89,14 @@ pub(crate) struct Engine {
 impl Engine {
     /// A collection by name.
     pub(crate) fn collection(&self, name: &str) -> Result<&Collection, Status> {
-        let missing = || Status::not_found(format!("Not found: Collection `{name}` doesn't exist!"));
+        let missing =
+            || Status::not_found(format!("Not found: Collection `{name}` doesn't exist!"));
         self.collections.get(name).ok_or_else(missing)
     }
 
     fn collection_mut(&mut self, name: &str) -> Result<&mut Collection, Status> {
-        let missing = || Status::not_found(format!("Not found: Collection `{name}` doesn't exist!"));
+        let missing =
+            || Status::not_found(format!("Not found: Collection `{name}` doesn't exist!"));
         self.collections.get_mut(name).ok_or_else(missing)
     }
 
@@ -95,7 +105,8 @@ impl Engine {
         match write {
             Write::Create(create) => match self.collections.contains_key(&create.collection_name) {
                 true => {
-                    let problem = format!("Collection `{}` already exists!", create.collection_name);
+                    let problem =
+                        format!("Collection `{}` already exists!", create.collection_name);
                     Err(Status::invalid_argument(problem))
                 }
                 false => size_of(create).map(drop),
@@ -106,16 +117,25 @@ impl Engine {
                 let collection = self.collection(&upsert.collection_name)?;
                 collection.check(upsert.update_filter.as_ref())?;
                 let size = size_of(&collection.made)?;
-                upsert.points.iter().try_for_each(|point| read_point(point, size).map(drop))
+                upsert
+                    .points
+                    .iter()
+                    .try_for_each(|point| read_point(point, size).map(drop))
             }
-            Write::Delete(delete) => self.check_selector(&delete.collection_name, delete.points.as_ref()),
+            Write::Delete(delete) => {
+                self.check_selector(&delete.collection_name, delete.points.as_ref())
+            }
             Write::Set(set) | Write::Overwrite(set) => {
                 self.check_selector(&set.collection_name, set.points_selector.as_ref())
             }
         }
     }
 
-    fn check_selector(&self, collection: &str, selector: Option<&PointsSelector>) -> Result<(), Status> {
+    fn check_selector(
+        &self,
+        collection: &str,
+        selector: Option<&PointsSelector>,
+    ) -> Result<(), Status> {
         let collection = self.collection(collection)?;
         match selector.and_then(|selector| selector.points_selector_one_of.as_ref()) {
             Some(PointsSelectorOneOf::Points(_)) => Ok(()),
@@ -141,7 +161,9 @@ impl Engine {
                 let collection = self.collection_mut(&index.collection_name)?;
                 collection.indexes.insert(index.field_name.clone(), index);
             }
-            Write::Upsert(upsert) => self.collection_mut(&upsert.collection_name)?.upsert(upsert)?,
+            Write::Upsert(upsert) => self
+                .collection_mut(&upsert.collection_name)?
+                .upsert(upsert)?,
             Write::Delete(delete) => {
                 let collection = self.collection_mut(&delete.collection_name)?;
                 for id in collection.selected(delete.points.as_ref()) {
@@ -178,9 +200,14 @@ impl Collection {
         wanted: Option<&'a Filter>,
         limit: usize,
     ) -> Vec<(Id, f32, &'a Point)> {
-        let scored = self.taken(wanted).map(|(id, point)| (id, dot(vector, &point.vector), point));
+        let scored = self
+            .taken(wanted)
+            .map(|(id, point)| (id, dot(vector, &point.vector), point));
         let mut scored: Vec<_> = scored.collect();
-        scored.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.shuffled().cmp(&b.0.shuffled())));
+        scored.sort_by(|a, b| {
+            b.1.total_cmp(&a.1)
+                .then(a.0.shuffled().cmp(&b.0.shuffled()))
+        });
         scored.truncate(limit);
         scored
     }
@@ -217,9 +244,11 @@ impl Collection {
 
     fn selected(&self, selector: Option<&PointsSelector>) -> Vec<Id> {
         match selector.and_then(|selector| selector.points_selector_one_of.as_ref()) {
-            Some(PointsSelectorOneOf::Points(points)) => {
-                points.ids.iter().filter_map(|id| Id::read(Some(id))).collect()
-            }
+            Some(PointsSelectorOneOf::Points(points)) => points
+                .ids
+                .iter()
+                .filter_map(|id| Id::read(Some(id)))
+                .collect(),
             Some(PointsSelectorOneOf::Filter(filter)) => {
                 self.taken(Some(filter)).map(|(id, _)| id).collect()
             }
@@ -233,16 +262,25 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
 }
 
 fn size_of(made: &CreateCollection) -> Result<usize, Status> {
-    match made.vectors_config.as_ref().and_then(|config| config.config.as_ref()) {
+    match made
+        .vectors_config
+        .as_ref()
+        .and_then(|config| config.config.as_ref())
+    {
         Some(vectors_config::Config::Params(params)) => Ok(params.size as usize),
-        _ => Err(Status::invalid_argument("only one unnamed vector is served")),
+        _ => Err(Status::invalid_argument(
+            "only one unnamed vector is served",
+        )),
     }
 }
 
 fn read_point(point: &PointStruct, size: usize) -> Result<(Id, Point), Status> {
     let id = Id::read(point.id.as_ref());
     let id = id.ok_or_else(|| Status::invalid_argument("a point needs a number or a UUID"))?;
-    let options = point.vectors.as_ref().and_then(|vectors| vectors.vectors_options.as_ref());
+    let options = point
+        .vectors
+        .as_ref()
+        .and_then(|vectors| vectors.vectors_options.as_ref());
     let vector = match options {
         Some(vectors::VectorsOptions::Vector(vector)) => vector.vector.as_ref(),
         _ => None,
@@ -252,9 +290,18 @@ fn read_point(point: &PointStruct, size: usize) -> Result<(Id, Point), Status> {
         _ => return Err(Status::invalid_argument("a point needs one dense vector")),
     };
     if data.len() != size {
-        let problem = format!("Vector dimension error: expected dim: {size}, got {}", data.len());
+        let problem = format!(
+            "Vector dimension error: expected dim: {size}, got {}",
+            data.len()
+        );
         return Err(Status::invalid_argument(problem));
     }
     let payload = point.payload.clone();
-    Ok((id, Point { vector: data, payload }))
+    Ok((
+        id,
+        Point {
+            vector: data,
+            payload,
+        },
+    ))
 }

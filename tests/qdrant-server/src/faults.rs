@@ -68,5 +68,7 @@ impl Faults {
 
 /// Takes one of a count, if there is one left.
 fn take(count: &AtomicU32) -> bool {
-    count.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok()
+    count
+        .fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1))
+        .is_ok()
 }

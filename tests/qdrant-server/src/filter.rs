@@ -22,23 +22,34 @@ fn holds(condition: &Condition, id: Id, point: &Point) -> bool {
     match &condition.condition_one_of {
         Some(ConditionOneOf::Field(field)) => field_holds(field, &point.payload),
         Some(ConditionOneOf::Filter(filter)) => takes(filter, id, point),
-        Some(ConditionOneOf::HasId(wanted)) => {
-            wanted.has_id.iter().any(|wanted| Id::read(Some(wanted)) == Some(id))
-        }
+        Some(ConditionOneOf::HasId(wanted)) => wanted
+            .has_id
+            .iter()
+            .any(|wanted| Id::read(Some(wanted)) == Some(id)),
         _ => false,
     }
 }
 
 /// A field with a list holds if any of its values does.
 fn field_holds(field: &FieldCondition, payload: &HashMap<String, Value>) -> bool {
-    let values = match payload.get(&field.key).and_then(|value| value.kind.as_ref()) {
+    let values = match payload
+        .get(&field.key)
+        .and_then(|value| value.kind.as_ref())
+    {
         Some(Kind::ListValue(list)) => list.values.iter().collect(),
         Some(_) => payload.get(&field.key).into_iter().collect(),
         None => Vec::new(),
     };
     values.into_iter().any(|value| {
-        let matches = field.r#match.as_ref().is_none_or(|wanted| matches(wanted, value));
-        matches && field.range.as_ref().is_none_or(|range| within(range, value))
+        let matches = field
+            .r#match
+            .as_ref()
+            .is_none_or(|wanted| matches(wanted, value));
+        matches
+            && field
+                .range
+                .as_ref()
+                .is_none_or(|range| within(range, value))
     })
 }
 
@@ -68,7 +79,12 @@ fn within(range: &Range, value: &Value) -> bool {
 
 /// Refuses a filter on a field that has no payload index, and conditions that are not served.
 pub(crate) fn check(filter: &Filter, has_index: &dyn Fn(&str) -> bool) -> Result<(), Status> {
-    for condition in filter.must.iter().chain(&filter.must_not).chain(&filter.should) {
+    for condition in filter
+        .must
+        .iter()
+        .chain(&filter.must_not)
+        .chain(&filter.should)
+    {
         match &condition.condition_one_of {
             Some(ConditionOneOf::Field(field)) if has_index(&field.key) => {}
             Some(ConditionOneOf::Field(field)) => {

@@ -31,8 +31,7 @@ use anyhow::Context;
 use qdrant_client::qdrant::collections_server::CollectionsServer;
 use qdrant_client::qdrant::points_server::PointsServer;
 use qdrant_client::qdrant::qdrant_server::QdrantServer;
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use tokio::runtime::Runtime;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::{Identity, Server as Transport, ServerTlsConfig};
 
@@ -64,17 +63,20 @@ pub struct Server {
     pub address: SocketAddr,
     /// Makes it fail.
     pub faults: Arc<Faults>,
-    stop: Option<oneshot::Sender<()>>,
-    task: JoinHandle<()>,
+    /// Its own, so that stopping also cuts connections.
+    runtime: Option<Runtime>,
 }
 
 impl Server {
     /// Opens the folder, copies what a peer holds and serves. Error: the folder, the address or the certificate cannot
     /// be used.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
-        let listen = options.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
-        let listener = tokio::net::TcpListener::bind(listen).await;
+        let listen = options
+            .listen
+            .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let listener = std::net::TcpListener::bind(listen);
         let listener = listener.with_context(|| format!("cannot listen on {listen}"))?;
+        listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let faults = Arc::new(Faults::default());
         let service = Service::open(&options, Arc::clone(&faults))?;
@@ -84,7 +86,6 @@ impl Server {
             let identity = Identity::from_pem(certificate, key);
             transport = transport.tls_config(ServerTlsConfig::new().identity(identity))?;
         }
-        let (stop, stopped) = oneshot::channel::<()>();
         let points = PointsServer::new(service.clone())
             .max_decoding_message_size(MESSAGE_BYTES)
             .max_encoding_message_size(MESSAGE_BYTES);
@@ -92,20 +93,20 @@ impl Server {
             .add_service(points)
             .add_service(CollectionsServer::new(service.clone()))
             .add_service(QdrantServer::new(service));
-        let serving = async move {
-            // Connections are cut, as a crash would; nothing that was answered is lost.
-            tokio::select! {
-                served = router.serve_with_incoming(TcpListenerStream::new(listener)) => {
-                    let _ = served;
-                }
-                _ = stopped => {}
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()?;
+        runtime.spawn(async move {
+            if let Ok(listener) = tokio::net::TcpListener::from_std(listener) {
+                let incoming = TcpListenerStream::new(listener);
+                let _ = router.serve_with_incoming(incoming).await;
             }
-        };
+        });
         Ok(Self {
             address,
             faults,
-            stop: Some(stop),
-            task: tokio::spawn(serving),
+            runtime: Some(runtime),
         })
     }
 
@@ -114,11 +115,16 @@ impl Server {
         format!("http://{}", self.address)
     }
 
-    /// Stops at once and frees the port.
-    pub async fn stop(mut self) {
-        if let Some(stop) = self.stop.take() {
-            let _ = stop.send(());
+    /// Stops at once, as a crash would: connections are cut and the port is freed a moment later.
+    pub fn stop(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
         }
-        let _ = self.task.await;
     }
 }

@@ -26,11 +26,15 @@ pub(crate) struct Peers {
 
 impl Peers {
     pub(crate) fn new(addresses: &[String], api_key: &str) -> Self {
-        let endpoints = addresses.iter().filter_map(|address| Endpoint::from_shared(address.clone()).ok());
+        let endpoints = addresses
+            .iter()
+            .filter_map(|address| Endpoint::from_shared(address.clone()).ok());
         let channels = endpoints.map(|endpoint| endpoint.connect_timeout(PATIENCE).connect_lazy());
         Self {
             channels: channels.collect(),
-            key: Some(api_key).filter(|key| !key.is_empty()).and_then(|key| key.parse().ok()),
+            key: Some(api_key)
+                .filter(|key| !key.is_empty())
+                .and_then(|key| key.parse().ok()),
         }
     }
 
@@ -55,16 +59,23 @@ impl Peers {
     }
 
     async fn send(&self, channel: Channel, write: Write) -> Result<(), Status> {
-        let mut points = PointsClient::new(channel.clone()).max_encoding_message_size(MESSAGE_BYTES);
+        let mut points =
+            PointsClient::new(channel.clone()).max_encoding_message_size(MESSAGE_BYTES);
         let mut collections = CollectionsClient::new(channel);
         match write {
             Write::Create(message) => collections.create(self.request(message)).await.map(drop),
             Write::Drop(message) => collections.delete(self.request(message)).await.map(drop),
-            Write::Index(message) => points.create_field_index(self.request(message)).await.map(drop),
+            Write::Index(message) => points
+                .create_field_index(self.request(message))
+                .await
+                .map(drop),
             Write::Upsert(message) => points.upsert(self.request(message)).await.map(drop),
             Write::Delete(message) => points.delete(self.request(message)).await.map(drop),
             Write::Set(message) => points.set_payload(self.request(message)).await.map(drop),
-            Write::Overwrite(message) => points.overwrite_payload(self.request(message)).await.map(drop),
+            Write::Overwrite(message) => points
+                .overwrite_payload(self.request(message))
+                .await
+                .map(drop),
         }
     }
 
@@ -82,7 +93,9 @@ impl Peers {
     async fn copy(&self, channel: Channel) -> Result<Vec<Write>, Status> {
         let mut collections = CollectionsClient::new(channel.clone());
         let mut points = PointsClient::new(channel).max_decoding_message_size(MESSAGE_BYTES);
-        let listed = collections.list(self.request(wire::ListCollectionsRequest {})).await?;
+        let listed = collections
+            .list(self.request(wire::ListCollectionsRequest {}))
+            .await?;
         let mut writes = Vec::new();
         for collection in listed.into_inner().collections {
             let collection_name = collection.name;

@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use qdrant_client::qdrant::{self as wire, PointsOperationResponse, UpdateStatus, Value};
 use tonic::{Request, Response, Status};
 
+use crate::Options;
 use crate::engine::{Engine, Id, Point};
 use crate::faults::Faults;
 use crate::log::{Log, Write};
 use crate::peers::Peers;
-use crate::Options;
 
 /// Marks a call that a peer passed on.
 pub(crate) const PASSED_ON: &str = "x-passed-on";
@@ -66,9 +66,14 @@ impl Service {
 
     /// Admits a call. Error: it has not the key, or is made to fail.
     pub(crate) async fn admit<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        let sent = request.metadata().get("api-key").and_then(|key| key.to_str().ok());
+        let sent = request
+            .metadata()
+            .get("api-key")
+            .and_then(|key| key.to_str().ok());
         if !self.api_key.is_empty() && sent != Some(&self.api_key) {
-            return Err(Status::unauthenticated("Must provide an API key or an Authorization bearer token"));
+            return Err(Status::unauthenticated(
+                "Must provide an API key or an Authorization bearer token",
+            ));
         }
         self.faults.before().await
     }
@@ -119,11 +124,16 @@ impl Service {
 }
 
 /// Answers one query.
-pub(crate) fn query(engine: &Engine, query: &wire::QueryPoints) -> Result<Vec<wire::ScoredPoint>, Status> {
+pub(crate) fn query(
+    engine: &Engine,
+    query: &wire::QueryPoints,
+) -> Result<Vec<wire::ScoredPoint>, Status> {
     let collection = engine.collection(&query.collection_name)?;
     collection.check(query.filter.as_ref())?;
     let vector = nearest_vector(query.query.as_ref());
-    let vector = vector.ok_or_else(|| Status::invalid_argument("only the nearest of one dense vector is served"))?;
+    let vector = vector.ok_or_else(|| {
+        Status::invalid_argument("only the nearest of one dense vector is served")
+    })?;
     let limit = query.limit.unwrap_or(10) as usize;
     let found = collection.nearest(vector, query.filter.as_ref(), limit);
     let point = |(id, score, point): (Id, f32, &Point)| wire::ScoredPoint {
@@ -146,7 +156,10 @@ fn nearest_vector(query: Option<&wire::Query>) -> Option<&[f32]> {
 }
 
 /// Answers a page of points by id.
-pub(crate) fn scroll(engine: &Engine, scroll: &wire::ScrollPoints) -> Result<wire::ScrollResponse, Status> {
+pub(crate) fn scroll(
+    engine: &Engine,
+    scroll: &wire::ScrollPoints,
+) -> Result<wire::ScrollResponse, Status> {
     let collection = engine.collection(&scroll.collection_name)?;
     collection.check(scroll.filter.as_ref())?;
     let from = Id::read(scroll.offset.as_ref());
@@ -155,7 +168,12 @@ pub(crate) fn scroll(engine: &Engine, scroll: &wire::ScrollPoints) -> Result<wir
     let mut taken = taken.filter(|(id, _)| from.is_none_or(|from| *id >= from));
     let page: Vec<_> = taken.by_ref().take(limit).collect();
     let point = |(id, point): (Id, &Point)| {
-        retrieved(id, point, scroll.with_payload.as_ref(), scroll.with_vectors.as_ref())
+        retrieved(
+            id,
+            point,
+            scroll.with_payload.as_ref(),
+            scroll.with_vectors.as_ref(),
+        )
     };
     Ok(wire::ScrollResponse {
         next_page_offset: taken.next().map(|(id, _)| id.write()),
@@ -169,7 +187,14 @@ pub(crate) fn get(engine: &Engine, get: &wire::GetPoints) -> Result<wire::GetRes
     let collection = engine.collection(&get.collection_name)?;
     let ids = get.ids.iter().filter_map(|id| Id::read(Some(id)));
     let found = ids.filter_map(|id| Some((id, collection.points.get(&id)?)));
-    let point = |(id, point)| retrieved(id, point, get.with_payload.as_ref(), get.with_vectors.as_ref());
+    let point = |(id, point)| {
+        retrieved(
+            id,
+            point,
+            get.with_payload.as_ref(),
+            get.with_vectors.as_ref(),
+        )
+    };
     Ok(wire::GetResponse {
         result: found.map(point).collect(),
         ..Default::default()
@@ -183,14 +208,19 @@ fn retrieved(
     with_vectors: Option<&wire::WithVectorsSelector>,
 ) -> wire::RetrievedPoint {
     let wanted = with_vectors.and_then(|selector| selector.selector_options.as_ref());
-    let wanted = matches!(wanted, Some(wire::with_vectors_selector::SelectorOptions::Enable(true)));
+    let wanted = matches!(
+        wanted,
+        Some(wire::with_vectors_selector::SelectorOptions::Enable(true))
+    );
     let vectors = wire::VectorsOutput {
-        vectors_options: Some(wire::vectors_output::VectorsOptions::Vector(wire::VectorOutput {
-            vector: Some(wire::vector_output::Vector::Dense(wire::DenseVector {
-                data: point.vector.clone(),
-            })),
-            ..Default::default()
-        })),
+        vectors_options: Some(wire::vectors_output::VectorsOptions::Vector(
+            wire::VectorOutput {
+                vector: Some(wire::vector_output::Vector::Dense(wire::DenseVector {
+                    data: point.vector.clone(),
+                })),
+                ..Default::default()
+            },
+        )),
     };
     wire::RetrievedPoint {
         id: Some(id.write()),
@@ -200,11 +230,16 @@ fn retrieved(
     }
 }
 
-fn shown_payload(point: &Point, wanted: Option<&wire::WithPayloadSelector>) -> HashMap<String, Value> {
+fn shown_payload(
+    point: &Point,
+    wanted: Option<&wire::WithPayloadSelector>,
+) -> HashMap<String, Value> {
     use wire::with_payload_selector::SelectorOptions;
     let shown = |takes: &dyn Fn(&String) -> bool| {
         let fields = point.payload.iter().filter(|(key, _)| takes(key));
-        fields.map(|(key, value)| (key.clone(), value.clone())).collect()
+        fields
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect()
     };
     match wanted.and_then(|selector| selector.selector_options.as_ref()) {
         Some(SelectorOptions::Enable(true)) => shown(&|_| true),

@@ -86,14 +86,23 @@ pub(crate) async fn check(
     let mut different: Vec<u32> = suspects.into_iter().map(|(row, _)| row).collect();
     different.sort_unstable();
     extra.sort_unstable();
-    let missing = (0..).zip(&marks).filter(|(_, mark)| mark.is_none()).map(|(row, _)| row);
+    let missing = (0..)
+        .zip(&marks)
+        .filter(|(_, mark)| mark.is_none())
+        .map(|(row, _)| row);
     let expected = (0..rows as u32).map(|row| mark(&payload_of(&snapshot, row)));
     Ok(Findings {
         commits,
         expected: rows as u64,
         found: (marks.iter().flatten().count() + extra.len()) as u64,
         expected_digest: digest(expected),
-        found_digest: digest(marks.iter().flatten().copied().chain(extra.iter().map(|id| id.0))),
+        found_digest: digest(
+            marks
+                .iter()
+                .flatten()
+                .copied()
+                .chain(extra.iter().map(|id| id.0)),
+        ),
         missing: missing.collect(),
         different,
         extra,
@@ -104,7 +113,12 @@ pub(crate) async fn check(
 /// Writes what is missing or different, then deletes what is extra. Error: what kept it from being done; it can
 /// be repeated.
 pub(crate) async fn repair(outside: &Outside, findings: &Findings) -> Result<(), String> {
-    let rows: BTreeSet<u32> = findings.missing.iter().chain(&findings.different).copied().collect();
+    let rows: BTreeSet<u32> = findings
+        .missing
+        .iter()
+        .chain(&findings.different)
+        .copied()
+        .collect();
     let rows: Vec<u32> = rows.into_iter().collect();
     let most = outside.store.options.batch_points.max(1) as usize;
     for rows in rows.chunks(most) {
@@ -139,11 +153,18 @@ fn place(
     let known = snapshot.state.rows.len();
     let belongs = row < known && PointId::of(&outside.owner, key_of(snapshot, payload.row)) == id;
     if belongs {
-        return if row < rows { Place::Row(payload.row) } else { Place::Newer };
+        return if row < rows {
+            Place::Row(payload.row)
+        } else {
+            Place::Newer
+        };
     }
     // Another index of the same project may be ahead of this one.
     let event = payload.event.parse().ok();
-    let own = event.map(|event| PassageKey { event, passage: payload.passage });
+    let own = event.map(|event| PassageKey {
+        event,
+        passage: payload.passage,
+    });
     let foreign = own.filter(|key| {
         row >= known
             && PointId::of(&outside.owner, *key) == id
@@ -155,7 +176,11 @@ fn place(
 /// Rows whose visibility changed since the store was told.
 fn changed_rows(snapshot: &Snapshot) -> BTreeSet<u32> {
     let state = &snapshot.state;
-    let events = touched(snapshot, snapshot.progress.stored, state.commits.len() as u64);
+    let events = touched(
+        snapshot,
+        snapshot.progress.stored,
+        state.commits.len() as u64,
+    );
     let rows = events.into_iter().flat_map(|event| {
         let facts = state.facts.at(event as usize);
         facts.first_row..facts.first_row + u32::from(facts.rows)

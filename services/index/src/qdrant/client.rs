@@ -52,7 +52,9 @@ impl Node {
         let wrong = |problem: String| Invalid::new("index.qdrant.addresses", problem);
         let endpoint = Endpoint::from_shared(address.to_owned());
         let mut endpoint = endpoint.map_err(|_| {
-            wrong(format!("expected `http://host:port` or `https://host:port`, found `{address}`"))
+            wrong(format!(
+                "expected `http://host:port` or `https://host:port`, found `{address}`"
+            ))
         })?;
         match endpoint.uri().scheme_str() {
             Some("http") => {}
@@ -60,14 +62,21 @@ impl Node {
                 let tls = endpoint.tls_config(authority(options)?);
                 endpoint = tls.map_err(|error| wrong(format!("`{address}`: {error}")))?;
             }
-            _ => return Err(wrong(format!("expected `http://` or `https://` first, found `{address}`"))),
+            _ => {
+                return Err(wrong(format!(
+                    "expected `http://` or `https://` first, found `{address}`"
+                )));
+            }
         }
         let key = match options.api_key.reveal() {
             "" => None,
             key => {
                 let key: Result<MetadataValue<Ascii>, _> = key.parse();
                 let mut key = key.map_err(|_| {
-                    Invalid::new("index.qdrant.api_key", "expected visible ASCII characters only")
+                    Invalid::new(
+                        "index.qdrant.api_key",
+                        "expected visible ASCII characters only",
+                    )
                 })?;
                 key.set_sensitive(true);
                 Some(key)
@@ -106,7 +115,11 @@ impl Node {
 
     /// Makes the collection and its payload indexes unless they are there. Error: also when a collection of that
     /// name holds other vectors.
-    pub(crate) async fn prepare(&self, layout: &Layout<'_>, limit: Duration) -> Result<(), StoreError> {
+    pub(crate) async fn prepare(
+        &self,
+        layout: &Layout<'_>,
+        limit: Duration,
+    ) -> Result<(), StoreError> {
         if !self.exists(layout.collection, limit).await? {
             let request = limited(convert::create(layout), limit);
             let made = self.answer(limit, self.collections().create(request)).await;
@@ -120,7 +133,8 @@ impl Node {
         self.check_vectors(layout, limit).await?;
         for request in convert::field_indexes(layout.collection) {
             let request = limited(request, limit);
-            self.answer(limit, self.points().create_field_index(request)).await?;
+            self.answer(limit, self.points().create_field_index(request))
+                .await?;
         }
         Ok(())
     }
@@ -130,7 +144,9 @@ impl Node {
             collection_name: collection.to_owned(),
         };
         let request = limited(request, limit);
-        let answer = self.answer(limit, self.collections().collection_exists(request)).await?;
+        let answer = self
+            .answer(limit, self.collections().collection_exists(request))
+            .await?;
         Ok(answer.result.is_some_and(|found| found.exists))
     }
 
@@ -191,7 +207,9 @@ impl Node {
         limit: Duration,
     ) -> Result<Vec<Vec<Hit>>, StoreError> {
         let request = limited(convert::nearest(collection, questions), limit);
-        let answer = self.answer(limit, self.points().query_batch(request)).await?;
+        let answer = self
+            .answer(limit, self.points().query_batch(request))
+            .await?;
         Ok(convert::hits(answer))
     }
 
@@ -239,11 +257,14 @@ impl Node {
     fn error(&self, status: &Status) -> StoreError {
         let (address, problem) = (self.address.clone(), told(status));
         match status.code() {
-            Code::Unauthenticated | Code::PermissionDenied => StoreError::Denied { address, problem },
-            Code::NotFound => StoreError::Missing { address, problem },
-            Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange | Code::Unimplemented => {
-                StoreError::Refused { address, problem }
+            Code::Unauthenticated | Code::PermissionDenied => {
+                StoreError::Denied { address, problem }
             }
+            Code::NotFound => StoreError::Missing { address, problem },
+            Code::InvalidArgument
+            | Code::FailedPrecondition
+            | Code::OutOfRange
+            | Code::Unimplemented => StoreError::Refused { address, problem },
             _ => StoreError::Unreachable { address, problem },
         }
     }

@@ -57,7 +57,9 @@ pub(crate) fn create(layout: &Layout<'_>) -> wire::CreateCollection {
         ..Default::default()
     };
     let quantization = wire::QuantizationConfig {
-        quantization: Some(wire::quantization_config::Quantization::Scalar(quantization)),
+        quantization: Some(wire::quantization_config::Quantization::Scalar(
+            quantization,
+        )),
     };
     let vectors = wire::VectorParams {
         size: DIMENSION as u64,
@@ -89,7 +91,9 @@ pub(crate) fn check_info(
     answer: wire::GetCollectionInfoResponse,
     collection: &str,
 ) -> Result<(), String> {
-    let params = answer.result.and_then(|info| info.config?.params?.vectors_config?.config);
+    let params = answer
+        .result
+        .and_then(|info| info.config?.params?.vectors_config?.config);
     let found = match params {
         Some(wire::vectors_config::Config::Params(params)) => (params.size, params.distance),
         _ => (0, 0),
@@ -123,23 +127,34 @@ pub(crate) fn field_indexes(
         })
     };
     let flag = || IndexParams::BoolIndexParams(wire::BoolIndexParams::default());
-    let keywords = ["project", "kind", "agent", "source", "record", "correlation", "tags", "attributes"];
+    let keywords = [
+        "project",
+        "kind",
+        "agent",
+        "source",
+        "record",
+        "correlation",
+        "tags",
+        "attributes",
+    ];
     let ranges = ["born", "died", "row", "built_at", "time", "importance"];
     let mut fields = vec![("tenant", wire::FieldType::Keyword, keyword(true))];
     fields.extend(keywords.map(|name| (name, wire::FieldType::Keyword, keyword(false))));
     fields.extend(ranges.map(|name| (name, wire::FieldType::Integer, range())));
     fields.push(("pinned", wire::FieldType::Bool, flag()));
     let collection = collection.to_owned();
-    fields.into_iter().map(move |(name, kind, params)| wire::CreateFieldIndexCollection {
-        collection_name: collection.clone(),
-        wait: Some(true),
-        field_name: name.to_owned(),
-        field_type: Some(kind.into()),
-        field_index_params: Some(wire::PayloadIndexParams {
-            index_params: Some(params),
-        }),
-        ..Default::default()
-    })
+    fields.into_iter().map(
+        move |(name, kind, params)| wire::CreateFieldIndexCollection {
+            collection_name: collection.clone(),
+            wait: Some(true),
+            field_name: name.to_owned(),
+            field_type: Some(kind.into()),
+            field_index_params: Some(wire::PayloadIndexParams {
+                index_params: Some(params),
+            }),
+            ..Default::default()
+        },
+    )
 }
 
 /// Writes points. Unless `force`, one that the store has, built from more commits, stays.
@@ -150,11 +165,23 @@ pub(crate) fn upsert(
     force: bool,
 ) -> wire::UpsertPoints {
     let built_at = points.iter().map(|point| point.built_at).min().unwrap_or(0);
-    let older = filter(vec![range("built_at", Range { lte: Some(built_at as f64), ..OPEN })], vec![]);
+    let older = filter(
+        vec![range(
+            "built_at",
+            Range {
+                lte: Some(built_at as f64),
+                ..OPEN
+            },
+        )],
+        vec![],
+    );
     wire::UpsertPoints {
         collection_name: collection.to_owned(),
         wait: Some(true),
-        points: points.iter().map(|point| point_to_wire(owner, point)).collect(),
+        points: points
+            .iter()
+            .map(|point| point_to_wire(owner, point))
+            .collect(),
         ordering: Some(ordering()),
         update_filter: (!force).then_some(older),
         ..Default::default()
@@ -176,9 +203,7 @@ pub(crate) fn delete(collection: &str, ids: &[PointId]) -> wire::DeletePoints {
         collection_name: collection.to_owned(),
         wait: Some(true),
         points: Some(wire::PointsSelector {
-            points_selector_one_of: Some(
-                wire::points_selector::PointsSelectorOneOf::Points(ids),
-            ),
+            points_selector_one_of: Some(wire::points_selector::PointsSelectorOneOf::Points(ids)),
         }),
         ordering: Some(ordering()),
         ..Default::default()
@@ -222,7 +247,10 @@ pub(crate) fn stored_page(answer: wire::ScrollResponse) -> (Vec<Stored>, Option<
 pub(crate) fn nearest(collection: &str, questions: &[Question]) -> wire::QueryBatchPoints {
     wire::QueryBatchPoints {
         collection_name: collection.to_owned(),
-        query_points: questions.iter().map(|question| query(collection, question)).collect(),
+        query_points: questions
+            .iter()
+            .map(|question| query(collection, question))
+            .collect(),
         ..Default::default()
     }
 }
@@ -269,12 +297,25 @@ fn as_of(question: &Question) -> wire::Filter {
         let bounds = intervals.map(|interval| {
             let lane = u64::from(interval.lane) << 32;
             let last = lane + u64::from(interval.position);
-            range(key, Range { gte: Some(lane as f64), lte: Some(last as f64), ..OPEN })
+            range(
+                key,
+                Range {
+                    gte: Some(lane as f64),
+                    lte: Some(last as f64),
+                    ..OPEN
+                },
+            )
         });
         bounds.collect()
     };
     let mut must = owned(&question.owner);
-    must.push(range("row", Range { lt: Some(question.rows_below as f64), ..OPEN }));
+    must.push(range(
+        "row",
+        Range {
+            lt: Some(question.rows_below as f64),
+            ..OPEN
+        },
+    ));
     must.push(nested(wire::Filter {
         should: intervals("born"),
         ..Default::default()
@@ -296,11 +337,21 @@ fn conditions(wanted: &Filter) -> Vec<Condition> {
         }
     };
     let texts = |items: &[String]| items.to_vec();
-    any("kind", wanted.artifact_types.iter().map(ToString::to_string).collect());
+    any(
+        "kind",
+        wanted
+            .artifact_types
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+    );
     any("tags", texts(&wanted.tags_any));
     any("agent", texts(&wanted.agents));
     any("source", texts(&wanted.sources));
-    any("record", wanted.record_ids.iter().map(ToString::to_string).collect());
+    any(
+        "record",
+        wanted.record_ids.iter().map(ToString::to_string).collect(),
+    );
     for wanted in &wanted.attributes {
         any("attributes", vec![attribute(&wanted.key, &wanted.value)]);
     }
@@ -308,13 +359,31 @@ fn conditions(wanted: &Filter) -> Vec<Condition> {
         any("correlation", vec![wanted.correlation_id.clone()]);
     }
     if let Some(from) = wanted.from_time {
-        all.push(range("time", Range { gte: Some(from.as_micros() as f64), ..OPEN }));
+        all.push(range(
+            "time",
+            Range {
+                gte: Some(from.as_micros() as f64),
+                ..OPEN
+            },
+        ));
     }
     if let Some(to) = wanted.to_time {
-        all.push(range("time", Range { lt: Some(to.as_micros() as f64), ..OPEN }));
+        all.push(range(
+            "time",
+            Range {
+                lt: Some(to.as_micros() as f64),
+                ..OPEN
+            },
+        ));
     }
     if let Some(least) = wanted.min_importance {
-        all.push(range("importance", Range { gte: Some(least.millionths().into()), ..OPEN }));
+        all.push(range(
+            "importance",
+            Range {
+                gte: Some(least.millionths().into()),
+                ..OPEN
+            },
+        ));
     }
     if wanted.pinned_only {
         all.push(matching("pinned", MatchValue::Boolean(true)));
@@ -324,7 +393,10 @@ fn conditions(wanted: &Filter) -> Vec<Condition> {
 
 fn owned(owner: &Owner) -> Vec<Condition> {
     let keyword = |key, text: &str| matching(key, MatchValue::Keyword(text.to_owned()));
-    vec![keyword("tenant", owner.tenant.as_str()), keyword("project", owner.project.as_str())]
+    vec![
+        keyword("tenant", owner.tenant.as_str()),
+        keyword("project", owner.project.as_str()),
+    ]
 }
 
 fn filter(must: Vec<Condition>, must_not: Vec<Condition>) -> wire::Filter {
@@ -448,7 +520,13 @@ fn payload_from_wire(payload: &HashMap<String, Value>) -> Payload {
         _ => &[],
     };
     let texts = |key: &str| values(key).iter().filter_map(text_of).collect();
-    let keys = |key: &str| values(key).iter().filter_map(integer_of).map(|key| key as u64).collect();
+    let keys = |key: &str| {
+        values(key)
+            .iter()
+            .filter_map(integer_of)
+            .map(|key| key as u64)
+            .collect()
+    };
     let pinned = payload.get("pinned").and_then(|value| value.kind.as_ref());
     Payload {
         row: number(payload, "row"),
@@ -473,7 +551,9 @@ fn payload_from_wire(payload: &HashMap<String, Value>) -> Payload {
 /// A number that fits, or the greatest, which no row has.
 fn number(payload: &HashMap<String, Value>, key: &str) -> u32 {
     let found = payload.get(key).and_then(integer_of);
-    found.and_then(|number| u32::try_from(number).ok()).unwrap_or(u32::MAX)
+    found
+        .and_then(|number| u32::try_from(number).ok())
+        .unwrap_or(u32::MAX)
 }
 
 fn integer_of(value: &Value) -> Option<i64> {

@@ -151,7 +151,10 @@ mod tests {
             ..QdrantOptions::default()
         };
         let shown = format!("{options:?} {}", serde_json::to_string(&options).unwrap());
-        assert!(!shown.contains("hush") && shown.contains("\"***\""), "{shown}");
+        assert!(
+            !shown.contains("hush") && shown.contains("\"***\""),
+            "{shown}"
+        );
         let read: QdrantOptions = serde_json::from_str(r#"{"api_key":"hush-hush"}"#).unwrap();
         assert_eq!(read.api_key.reveal(), "hush-hush");
     }

@@ -105,8 +105,9 @@ impl Outside {
         };
         let wanted = [(true, limits.0), (false, limits.1)];
         let wanted = wanted.into_iter().filter(|(_, limit)| *limit > 0);
-        let questions: Vec<Question> =
-            wanted.map(|(eligible, limit)| question(eligible, limit)).collect();
+        let questions: Vec<Question> = wanted
+            .map(|(eligible, limit)| question(eligible, limit))
+            .collect();
         Ok(OutsideScan {
             answer: self.send(&questions),
             outside: Arc::clone(self),
@@ -181,7 +182,11 @@ impl OutsideScan {
         let answer = answer.map_err(|_| down("the call was dropped".into()))?;
         let lists = answer.map_err(|error| down(error.to_string()))?;
         if lists.len() != self.questions.len() {
-            return Err(down(format!("{} answers to {} questions", lists.len(), self.questions.len())));
+            return Err(down(format!(
+                "{} answers to {} questions",
+                lists.len(),
+                self.questions.len()
+            )));
         }
         Ok(lists)
     }
@@ -189,7 +194,11 @@ impl OutsideScan {
     /// Rows of the store's part whose visibility may have changed since it was told.
     fn changed(&self, snapshot: &Snapshot) -> Vec<u32> {
         let state = &snapshot.state;
-        let events = touched(snapshot, snapshot.progress.stored, state.commits.len() as u64);
+        let events = touched(
+            snapshot,
+            snapshot.progress.stored,
+            state.commits.len() as u64,
+        );
         let rows = events.into_iter().flat_map(|event| {
             let facts = state.facts.at(event as usize);
             facts.first_row..facts.first_row + u32::from(facts.rows)
@@ -206,7 +215,9 @@ impl OutsideScan {
     fn rank(&self, place: &Place, tail: &Ranked, scored: &[Scored]) -> Ranked {
         let mut ranking = Ranking::new(place, self.limits.0, self.limits.1);
         let others = tail.eligible.iter().chain(&tail.ineligible);
-        others.chain(scored).for_each(|scored| ranking.offer(scored.row, scored.score));
+        others
+            .chain(scored)
+            .for_each(|scored| ranking.offer(scored.row, scored.score));
         ranking.finish()
     }
 
@@ -222,9 +233,13 @@ impl OutsideScan {
                 false => (&ranked.ineligible, self.limits.1),
             };
             let exhausted = hits.len() < question.limit as usize;
-            let floor = hits.last().map_or(f64::NEG_INFINITY, |hit| f64::from(hit.score));
+            let floor = hits
+                .last()
+                .map_or(f64::NEG_INFINITY, |hit| f64::from(hit.score));
             let settled = list.len() >= limit
-                && list.last().is_none_or(|worst| worst.score > floor + SCORE_ERROR);
+                && list
+                    .last()
+                    .is_none_or(|worst| worst.score > floor + SCORE_ERROR);
             if exact && !exhausted && !settled && question.limit < most {
                 question.limit = question.limit.saturating_mul(WIDER).min(most);
                 wider = true;

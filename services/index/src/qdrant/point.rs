@@ -44,7 +44,13 @@ impl PointId {
     /// As a UUID.
     pub(crate) fn text(&self) -> String {
         let digits = hex_text("", self.0);
-        let parts = [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]];
+        let parts = [
+            &digits[..8],
+            &digits[8..12],
+            &digits[12..16],
+            &digits[16..20],
+            &digits[20..],
+        ];
         parts.join("-")
     }
 

@@ -94,10 +94,14 @@ impl Store {
     /// that cannot be used.
     pub(crate) fn new(options: QdrantOptions, fingerprint: &str) -> Result<Self, Invalid> {
         if options.addresses.is_empty() {
-            let problem = "expected at least one address, for example `http://127.0.0.1:6334`, found none";
+            let problem =
+                "expected at least one address, for example `http://127.0.0.1:6334`, found none";
             return Err(Invalid::new("index.qdrant.addresses", problem));
         }
-        let nodes = options.addresses.iter().map(|address| Node::new(address, &options));
+        let nodes = options
+            .addresses
+            .iter()
+            .map(|address| Node::new(address, &options));
         let nodes = nodes.collect::<Result<_, _>>()?;
         let reason = format!("qdrant at {} has not answered yet", options.addresses[0]);
         Ok(Self {
@@ -141,7 +145,9 @@ impl Store {
         loop {
             let pause = match self.standing() {
                 Standing::Up { .. } => {
-                    let _ = self.call(|node, limit| async move { node.ping(limit).await }).await;
+                    let _ = self
+                        .call(|node, limit| async move { node.ping(limit).await })
+                        .await;
                     Duration::from_millis(self.options.probe_ms.max(1))
                 }
                 Standing::Down { .. } => match self.bring_up(epoch + 1).await {
@@ -185,7 +191,11 @@ impl Store {
                 Ok(()) => {
                     self.current.store(place, Ordering::Relaxed);
                     self.failures.store(0, Ordering::Relaxed);
-                    tracing::info!(address = node.address, collection = self.collection, "qdrant serves");
+                    tracing::info!(
+                        address = node.address,
+                        collection = self.collection,
+                        "qdrant serves"
+                    );
                     self.standing.send_replace(Standing::Up { epoch });
                     return Ok(());
                 }
@@ -301,7 +311,8 @@ impl Store {
     ) -> Result<(Vec<Stored>, Option<PointId>), StoreError> {
         let collection = &self.collection;
         let limit = self.options.write_timeout();
-        let ask = |node: Node, limit| async move { node.page(collection, owner, from, limit).await };
+        let ask =
+            |node: Node, limit| async move { node.page(collection, owner, from, limit).await };
         self.call_within(limit, ask).await
     }
 }
@@ -309,7 +320,10 @@ impl Store {
 /// One collection for each embedder and each form of points.
 fn collection_name(prefix: &str, fingerprint: &str) -> String {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(FORM.as_bytes()).update(b"\n").update(fingerprint.as_bytes());
+    hasher
+        .update(FORM.as_bytes())
+        .update(b"\n")
+        .update(fingerprint.as_bytes());
     let hash = hasher.finalize().to_hex();
     format!("{prefix}_{}", &hash[..16])
 }

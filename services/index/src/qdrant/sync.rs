@@ -168,14 +168,22 @@ impl Syncer {
     }
 
     async fn write(&self, snapshot: &Arc<Snapshot>, rows: &[u32]) -> Result<(), String> {
-        let (read, rows, owner) = (Arc::clone(snapshot), rows.to_vec(), self.outside.owner.clone());
+        let (read, rows, owner) = (
+            Arc::clone(snapshot),
+            rows.to_vec(),
+            self.outside.owner.clone(),
+        );
         let points = tokio::task::spawn_blocking(move || points_of(&read, &owner, &rows)).await;
         let points = points.map_err(|error| error.to_string())?;
         let points = points.map_err(|error| format!("vectors cannot be read: {error}"))?;
-        let great = points.iter().find_map(|point| key_too_great(&point.payload));
+        let great = points
+            .iter()
+            .find_map(|point| key_too_great(&point.payload));
         if let Some(key) = great {
             let lane = key >> 32;
-            return Err(format!("lane {lane} is too great for the vector store, use `vectors = \"local\"`"));
+            return Err(format!(
+                "lane {lane} is too great for the vector store, use `vectors = \"local\"`"
+            ));
         }
         let owner = &self.outside.owner;
         let written = self.outside.store.upsert(owner, &points, false).await;
@@ -199,7 +207,9 @@ impl Syncer {
     /// Tells the engine how far the store is. False: the engine has been replaced.
     fn reached(&self, engine: &Weak<Engine>, commits: u64, epoch: u64) -> bool {
         let engine = engine.upgrade();
-        engine.map(|engine| engine.set_stored(commits, epoch)).is_some()
+        engine
+            .map(|engine| engine.set_stored(commits, epoch))
+            .is_some()
     }
 }
 

@@ -25,7 +25,8 @@ pub(crate) fn read(folder: &Path, collection: &str, snapshot: &Snapshot) -> u64 
         return 0;
     };
     let known = found.commits <= snapshot.progress.dense && found.commits > 0;
-    let fits = known && found.collection == collection && found.hash == hash(snapshot, found.commits);
+    let fits =
+        known && found.collection == collection && found.hash == hash(snapshot, found.commits);
     if fits { found.commits } else { 0 }
 }
 
