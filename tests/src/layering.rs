@@ -133,8 +133,7 @@ fn layer(name: &str) -> Option<u8> {
         | "commonplace-gateway" => 2,
         "commonplace-node" => 3,
         "commonplace-com" => 4,
-        "commonplace-qdrant-server" => 1,
-        "commonplace-tests" | "commonplace-bench" => 5,
+        "commonplace-qdrant-server" | "commonplace-tests" | "commonplace-bench" => 5,
         _ => return None,
     })
 }

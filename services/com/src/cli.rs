@@ -343,6 +343,12 @@ pub enum Index {
     Status,
     /// Build it again from the journal
     Rebuild,
+    /// Compare what the vector store holds with what follows from the journal
+    Check {
+        /// Write what is missing or different and delete what should not be there
+        #[arg(long)]
+        repair: bool,
+    },
 }
 
 /// `com journal …`

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use commonplace_proto::index::index_service_client::IndexServiceClient;
-use commonplace_proto::index::{GetStatusRequest, GetStatusResponse, ProjectIndex, RebuildRequest};
+use commonplace_proto::index::{
+    CheckRequest, CheckResponse, GetStatusRequest, GetStatusResponse, ProjectIndex, RebuildRequest,
+};
 use commonplace_proto::journal::ResolveRequest;
 use commonplace_proto::journal::journal_service_client::JournalServiceClient;
 use commonplace_rpc::Channel;
@@ -43,9 +45,58 @@ pub async fn run(global: &Global, command: Index) -> anyhow::Result<()> {
                 ));
                 Ok(())
             }
+            Index::Check { repair } => {
+                let request = CheckRequest {
+                    project: global.project.clone(),
+                    repair,
+                };
+                let checked = client.check(request).await?.into_inner();
+                if global.json {
+                    output::message(&checked)?;
+                } else {
+                    print_check(&checked);
+                }
+                let wrong = checked.missing_count + checked.different_count + checked.extra_count;
+                anyhow::ensure!(
+                    wrong == 0 || checked.repaired,
+                    "the vector store differs; mend it with `com index check --repair`"
+                );
+                Ok(())
+            }
         }
     })
     .await
+}
+
+fn print_check(checked: &CheckResponse) {
+    output::line(&format!(
+        "{}: {} points expected, {} found, in {} commits",
+        checked.store, checked.expected, checked.found, checked.commits
+    ));
+    let keys = [
+        ("missing", checked.missing_count, &checked.missing),
+        ("different", checked.different_count, &checked.different),
+    ];
+    for (what, count, keys) in keys {
+        if count > 0 {
+            output::line(&format!("{what}: {count}"));
+        }
+        for key in keys {
+            output::line(&format!("  {}#{}", key.event_id, key.passage));
+        }
+    }
+    if checked.extra_count > 0 {
+        output::line(&format!("extra: {}", checked.extra_count));
+    }
+    for id in &checked.extra {
+        output::line(&format!("  {id}"));
+    }
+    if let Some(first) = checked.first_commit {
+        output::line(&format!("first at commit {first}"));
+    }
+    if checked.repaired {
+        output::line("repaired");
+    }
 }
 
 fn print(status: &GetStatusResponse) -> anyhow::Result<()> {
@@ -73,6 +124,17 @@ fn print(status: &GetStatusResponse) -> anyhow::Result<()> {
         format!("off: {}", dense.reason)
     };
     output::line(&format!("meaning: {meaning}"));
+    let outside = status.projects.iter().filter_map(|project| {
+        let store = project.vectors_in.as_ref()?;
+        (store.kind != "local").then(|| (&project.project, store))
+    });
+    for (project, store) in outside {
+        let (kind, state) = (&store.kind, &store.state);
+        let (commits, collection) = (store.commits, &store.collection);
+        output::line(&format!(
+            "vectors of {project}: {kind}, {state}; {commits} commits in `{collection}`"
+        ));
+    }
     output::line(&format!("tokens:  {}", status.tokenizer));
     Ok(())
 }

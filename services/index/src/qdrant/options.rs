@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Settings of the Qdrant cluster. Times are in milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,10 +105,38 @@ pub enum Quantization {
     Int8,
 }
 
-/// A text that is never shown.
-#[derive(Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(transparent)]
+/// A text that is never shown, not even in an error about it.
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct Secret(String);
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Reader)
+    }
+}
+
+/// Reads a text; an environment variable of nothing but digits arrives as a number.
+struct Reader;
+
+impl Visitor<'_> for Reader {
+    type Value = Secret;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a text")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Secret, E> {
+        Ok(Secret::new(text))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Secret, E> {
+        Ok(Secret::new(number.to_string()))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Secret, E> {
+        Ok(Secret::new(number.to_string()))
+    }
+}
 
 impl Secret {
     /// Hides a text.
@@ -157,6 +186,8 @@ mod tests {
         );
         let read: QdrantOptions = serde_json::from_str(r#"{"api_key":"hush-hush"}"#).unwrap();
         assert_eq!(read.api_key.reveal(), "hush-hush");
+        let digits: QdrantOptions = serde_json::from_str(r#"{"api_key":4711}"#).unwrap();
+        assert_eq!(digits.api_key.reveal(), "4711");
     }
 
     #[test]

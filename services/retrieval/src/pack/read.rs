@@ -310,10 +310,7 @@ impl RawDense {
         let recorded = match self.candidates.as_deref() {
             None => false,
             Some(super::RECORDED) => true,
-            Some(other) => {
-                let problem = format!("`dense.candidates`: expected `recorded`, found `{other}`");
-                return Err(serde_json::Error::custom(problem));
-            }
+            Some(other) => return Err(unknown("dense.candidates", other)),
         };
         match (self.embedder, self.through, self.off) {
             (Some(embedder), Some(through), None) => Ok(Dense::On {
