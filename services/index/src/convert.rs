@@ -123,7 +123,7 @@ pub(crate) fn answer_to_proto(
         None => dense_state(answer.dense_through, without_dense, embedder),
         Some(reason) => proto::DenseState {
             reason,
-            off: DenseOff::StoreDown.into(),
+            off: proto::DenseOff::StoreDown.into(),
             fingerprint: embedder.unwrap_or_default().to_owned(),
             ..Default::default()
         },

@@ -303,7 +303,11 @@ impl Dense {
             let share = own.clone();
             helper.try_run(move || share.run())
         });
-        Ok(Scan::Running { own, other, asked })
+        Ok(Scan::Running {
+            own: Box::new(own),
+            other,
+            asked: asked.map(Box::new),
+        })
     }
 
     /// Ranks the candidates of an earlier search. What could not have been one is left out.
@@ -336,9 +340,9 @@ impl Dense {
 enum Scan {
     Done(Ranked),
     Running {
-        own: ScanShare,
+        own: Box<ScanShare>,
         other: Option<Receiver<std::io::Result<Ranked>>>,
-        asked: Option<OutsideScan>,
+        asked: Option<Box<OutsideScan>>,
     },
 }
 

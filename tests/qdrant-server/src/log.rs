@@ -11,6 +11,8 @@ use qdrant_client::qdrant::{
 };
 
 /// A change of what is held.
+// Collections are made once; boxing them would only get in the way.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone)]
 pub(crate) enum Write {
     Create(CreateCollection),

@@ -262,8 +262,8 @@ pub(crate) fn info(engine: &Engine, name: &str) -> Result<wire::GetCollectionInf
     };
     let config = wire::CollectionConfig {
         params: Some(params),
-        hnsw_config: made.hnsw_config.clone(),
-        quantization_config: made.quantization_config.clone(),
+        hnsw_config: made.hnsw_config,
+        quantization_config: made.quantization_config,
         ..Default::default()
     };
     let schema = collection.indexes.iter().map(|(field, index)| {
