@@ -155,7 +155,9 @@ mod tests {
         let path = folder.path().join("log");
         let all: Vec<Vec<u8>> = (0..5u8).map(|byte| vec![byte; byte as usize * 7]).collect();
         let (mut log, _) = frames(&path, usize::MAX);
-        all.iter().for_each(|payload| log.append(payload));
+        for payload in &all {
+            log.append(payload);
+        }
         log.flush(true).unwrap();
         let whole = std::fs::read(&path).unwrap();
         for cut in 0..whole.len() {

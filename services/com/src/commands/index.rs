@@ -126,7 +126,7 @@ fn print(status: &GetStatusResponse) -> anyhow::Result<()> {
     output::line(&format!("meaning: {meaning}"));
     let outside = status.projects.iter().filter_map(|project| {
         let store = project.vectors_in.as_ref()?;
-        (store.kind != "local").then(|| (&project.project, store))
+        (store.kind != "local").then_some((&project.project, store))
     });
     for (project, store) in outside {
         let (kind, state) = (&store.kind, &store.state);

@@ -3,7 +3,6 @@
 use commonplace_types::{EventId, ProjectName, TenantName};
 
 use crate::engine::Snapshot;
-use crate::hexadecimal::hex_text;
 use crate::passages::PassageKey;
 use crate::vectors::unit;
 
@@ -43,7 +42,7 @@ impl PointId {
 
     /// As a UUID.
     pub(crate) fn text(&self) -> String {
-        let digits = hex_text("", self.0);
+        let digits = hex::encode(self.0);
         let parts = [
             &digits[..8],
             &digits[8..12],
@@ -164,9 +163,9 @@ pub(crate) fn payload_of(snapshot: &Snapshot, row: u32) -> Payload {
     let id: EventId = event.id;
     Payload {
         row,
-        event: hex_text("ev_", *id.as_bytes()),
+        event: id.to_string(),
         passage: row - facts.first_row,
-        content: hex_text("", stored.content),
+        content: hex::encode(stored.content),
         born: state.born.of(stored.event),
         died: state.died.of(stored.event),
         kind: text(facts.kind),
