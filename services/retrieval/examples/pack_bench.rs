@@ -57,7 +57,7 @@ fn found() -> proto::SearchResponse {
             reason: String::new(),
             fingerprint: "model@1".into(),
             through: 17,
-            ..Default::default()
+            recorded: false,
             off: 0,
         }),
         candidates: candidates.collect(),
