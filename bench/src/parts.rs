@@ -29,7 +29,7 @@ pub async fn measure(
         .max_decoding_message_size(server::MESSAGE_BYTES);
     let mut retrieval = RetrievalServiceClient::new(channels.retrieval.clone())
         .max_decoding_message_size(server::MESSAGE_BYTES);
-    let mut keys = Vec::new();
+    let mut keys: Vec<PassageKey> = Vec::new();
     let mut times: [Vec<f64>; 5] = Default::default();
     for round in 0..rounds {
         let started = Instant::now();
@@ -73,7 +73,7 @@ pub async fn measure(
         );
         let request = GetPassagesRequest {
             project: "bench".into(),
-            keys: keys.iter().map(|key: &PassageKey| key.clone()).collect(),
+            keys: keys.clone(),
             ..Default::default()
         };
         let started = Instant::now();

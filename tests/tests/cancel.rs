@@ -125,6 +125,11 @@ fn messages(rpc: &str, known: &Known) -> Vec<Bytes> {
         "index.v1.IndexService/GetStatus" => {
             index::GetStatusRequest { project: project() }.encode_to_vec()
         }
+        "index.v1.IndexService/Check" => index::CheckRequest {
+            project: "small".into(),
+            ..Default::default()
+        }
+        .encode_to_vec(),
         "index.v1.IndexService/Rebuild" => index::RebuildRequest {
             project: "small".into(),
         }

@@ -10,6 +10,8 @@ use crate::qdrant::QdrantOptions;
 pub struct Options {
     /// How often the journal is asked for new projects.
     pub poll_interval_ms: u64,
+    /// Projects that are open at once; the one that was used longest ago rests on disk when another is needed.
+    pub open_projects: usize,
     /// How long what was taken in may stay in memory only; a crash makes it be read from the journal again.
     pub commit_interval_ms: u64,
     /// Passages in memory that make the index commit at once.
@@ -61,6 +63,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             poll_interval_ms: 1_000,
+            open_projects: 32,
             commit_interval_ms: 1_000,
             commit_passages: 20_000,
             batch_events: 5_000,

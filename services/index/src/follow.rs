@@ -20,6 +20,8 @@ use crate::engine::{Engine, EngineError, wipe};
 use crate::feed::Told;
 use crate::project::{Project, Rebuild};
 use crate::qdrant::{Outside, read_watermark};
+use crate::slots::{Slot, Slots};
+use crate::status::status_of;
 
 /// Index intervals without anything new after which writing gives its memory back.
 const IDLE_TICKS: u32 = 10;
@@ -32,6 +34,7 @@ pub(crate) struct Follower {
     pub(crate) options: Options,
     /// Where dense candidates come from, if not from a scan.
     pub(crate) outside: Option<Arc<Outside>>,
+    pub(crate) slots: Arc<Slots>,
     pub(crate) rebuilds: mpsc::Receiver<Rebuild>,
     pub(crate) stop: CancellationToken,
 }
@@ -43,6 +46,8 @@ enum End {
     Rebuild(Option<Rebuild>),
     /// The folder is to be opened again after a while.
     Reopen,
+    /// The folder is to be closed until it is needed.
+    Rest,
 }
 
 impl Follower {
@@ -50,6 +55,11 @@ impl Follower {
     pub(crate) async fn run(mut self) {
         let mut delay = self.first_delay();
         while !self.stop.is_cancelled() {
+            let slot = tokio::select! {
+                slot = self.slots.take(&self.project) => slot,
+                () = self.stop.cancelled() => return,
+            };
+            self.project.set_rested(None);
             self.project.stand("building");
             let engine = match self.open().await {
                 Ok(engine) => engine,
@@ -63,6 +73,7 @@ impl Follower {
             let end = self.follow(&engine, &mut delay).await;
             match end {
                 End::Stopped => return self.close(engine).await,
+                End::Rest => self.rest(engine, slot).await,
                 End::Reopen => {
                     self.retire(engine).await;
                     self.pause(&mut delay).await;
@@ -72,6 +83,35 @@ impl Follower {
                     self.wipe().await;
                     // The one who asked may have gone.
                     let _ = asked.map(|asked| asked.send(()));
+                }
+            }
+        }
+    }
+
+    /// Puts everything on disk, closes the folder and waits until the project is wanted again.
+    async fn rest(&mut self, engine: Arc<Engine>, slot: Slot) {
+        let flushed = {
+            let engine = Arc::clone(&engine);
+            blocking(move || engine.flush()).await
+        };
+        if let Err(error) = flushed {
+            self.report("the index was not put on disk", &error);
+            return;
+        }
+        let mut status = status_of(&self.project);
+        status.state = "resting".to_owned();
+        self.retire(engine).await;
+        self.project.set_rested(Some(status));
+        drop(slot);
+        while !self.project.is_wanted() {
+            tokio::select! {
+                () = self.project.usage.woken() => {}
+                () = self.stop.cancelled() => return,
+                asked = self.rebuilds.recv() => {
+                    self.wipe().await;
+                    self.project.set_rested(None);
+                    let _ = asked.map(|asked| asked.send(()));
+                    return;
                 }
             }
         }
@@ -150,6 +190,7 @@ impl Follower {
             tokio::select! {
                 () = tokio::time::sleep(*delay) => {}
                 () = self.stop.cancelled() => return End::Stopped,
+                () = self.project.usage.may_rest() => return End::Rest,
                 asked = self.rebuilds.recv() => return End::Rebuild(asked),
             }
             *delay = self.longer(*delay);
@@ -172,6 +213,7 @@ impl Follower {
                 biased;
                 () = self.stop.cancelled() => return Ok(End::Stopped),
                 asked = self.rebuilds.recv() => return Ok(End::Rebuild(asked)),
+                () = self.project.usage.may_rest() => return Ok(End::Rest),
                 _ = ticks.tick() => self.tick(engine, &mut idle).await,
                 told = feed.next(self.options.batch_events) => {
                     let told = told?.ok_or_else(ended)?;

@@ -49,6 +49,7 @@ mod record;
 mod search;
 mod service;
 mod shelf;
+mod slots;
 mod state;
 mod status;
 #[cfg(test)]

@@ -8,6 +8,8 @@ use commonplace_types::{ProjectName, TenantName};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::engine::{Engine, Progress};
+use crate::slots::Usage;
+use crate::status::ProjectStatus;
 
 /// Requests to a follower that may wait.
 const QUEUED: usize = 16;
@@ -29,6 +31,10 @@ pub(crate) struct Project {
     journal_commits: AtomicU64,
     /// The engine has once held all there was.
     whole: AtomicBool,
+    /// Who needs the engine, and when it may be closed.
+    pub(crate) usage: Usage,
+    /// How it stood when it went to rest; none while it does not rest.
+    rested: Mutex<Option<ProjectStatus>>,
     standing: Mutex<String>,
 }
 
@@ -48,6 +54,8 @@ impl Project {
             rebuilds,
             journal_commits: AtomicU64::new(0),
             whole: AtomicBool::new(false),
+            usage: Usage::default(),
+            rested: Mutex::default(),
             standing: Mutex::new("building".to_owned()),
         };
         (project, asked)
@@ -119,10 +127,31 @@ impl Project {
         let _ = self.rebuilds.try_send(done);
     }
 
-    /// Notes how far the journal is.
+    /// Notes how far the journal is; a project at rest wakes for what is new.
     pub(crate) fn saw_journal_at(&self, number: u64) {
-        self.journal_commits
+        let before = self
+            .journal_commits
             .fetch_max(number + 1, Ordering::Relaxed);
+        if before <= number {
+            self.usage.wake();
+        }
+    }
+
+    /// Notes how it stands, to tell while it rests; or that it rests no more.
+    pub(crate) fn set_rested(&self, status: Option<ProjectStatus>) {
+        *self.rested.lock().unwrap_or_else(PoisonError::into_inner) = status;
+    }
+
+    /// How it stood when it went to rest.
+    pub(crate) fn rested(&self) -> Option<ProjectStatus> {
+        let rested = self.rested.lock();
+        rested.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether a project at rest should be opened: somebody needs it, or the journal has more.
+    pub(crate) fn is_wanted(&self) -> bool {
+        let known = self.rested().map_or(0, |status| status.lexical_commits);
+        self.usage.is_used() || self.journal_commits() > known
     }
 
     /// Commits that the journal is known to have.

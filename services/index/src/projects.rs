@@ -22,6 +22,7 @@ use crate::passages::{Passage, PassageKey, ReadError, read_all};
 use crate::project::Project;
 use crate::qdrant::{self, Findings, Outside, Owner, Store, StoreError, Syncer};
 use crate::search::{self, Answer, Query, Tools};
+use crate::slots::Slots;
 use crate::status::{ProjectStatus, status_of};
 use crate::vectors::QueryVector;
 
@@ -43,6 +44,7 @@ pub(crate) struct Projects {
     running: Arc<Semaphore>,
     admitted: Arc<Semaphore>,
     followed: RwLock<BTreeMap<Key, Arc<Project>>>,
+    slots: Arc<Slots>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -80,6 +82,7 @@ impl Projects {
             tools: Arc::new(Tools::new(or_processors(0) > 1)),
             running: Arc::new(Semaphore::new(searches)),
             admitted: Arc::new(Semaphore::new(searches + options.queued_searches)),
+            slots: Slots::new(options.open_projects),
             options,
             folder,
             journal,
@@ -100,6 +103,7 @@ impl Projects {
         for _ in 0..TRIES {
             let (project, commit) = self.locate(&request).await?;
             wanted = commit.number;
+            let _use = project.usage.enter();
             self.refuse_building(&project, request.refuse_building)?;
             let dense = self.dense_wanted(&request, wanted);
             let engine = self.wait(&project, wanted, dense).await?;
@@ -271,6 +275,7 @@ impl Projects {
                     project
                 }
             };
+            let _use = project.usage.enter();
             self.refuse_building(&project, refuse_building)?;
             let once = project.once(|progress| progress.commits > wanted || wanted == 0);
             let engine = self.in_time(once).await;
@@ -329,6 +334,7 @@ impl Projects {
     pub(crate) async fn rebuild(&self, name: ProjectName) -> Result<ProjectStatus, IndexError> {
         let head = self.head(&name).await?;
         let project = self.follow(context::tenant(), name);
+        let _use = project.usage.enter();
         let gone = self.in_time(project.rebuild()).await;
         match gone {
             Some(true) => {}
@@ -336,7 +342,8 @@ impl Projects {
             None => return Err(self.behind(&project.name, head)),
         }
         drop(self.wait(&project, head, 0).await?);
-        let read = tokio::task::spawn_blocking(move || status_of(&project)).await;
+        let rebuilt = Arc::clone(&project);
+        let read = tokio::task::spawn_blocking(move || status_of(&rebuilt)).await;
         read.map_err(|_| IndexError::Stopping)
     }
 
@@ -348,6 +355,7 @@ impl Projects {
     ) -> Result<Checked, IndexError> {
         let head = self.head(&name).await?;
         let project = self.follow(context::tenant(), name);
+        let _use = project.usage.enter();
         let engine = self.wait(&project, head, 0).await?;
         let Some(outside) = engine.outside().cloned() else {
             return Ok(Checked::Local(engine.snapshot()));
@@ -413,6 +421,7 @@ impl Projects {
             embedding: Arc::clone(&self.embedding),
             options: self.options.clone(),
             outside: self.outside(&project),
+            slots: Arc::clone(&self.slots),
             rebuilds,
             stop: self.stop.clone(),
         };

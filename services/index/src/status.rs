@@ -44,6 +44,13 @@ pub struct StoreStatus {
 
 /// How it is doing now. Reads the sizes of its files.
 pub(crate) fn status_of(project: &Project) -> ProjectStatus {
+    if let Some(rested) = project.rested() {
+        let journal_commits = project.journal_commits().max(rested.lexical_commits);
+        return ProjectStatus {
+            journal_commits,
+            ..rested
+        };
+    }
     let engine = project.engine();
     let snapshot = engine.as_ref().map(|engine| engine.snapshot());
     let progress = snapshot.as_ref().map(|s| s.progress).unwrap_or_default();

@@ -618,3 +618,83 @@ async fn more_searches_than_can_wait_are_refused() {
     assert_eq!(refused.load(Ordering::SeqCst), 4);
     Arc::into_inner(world).unwrap().stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_projects_than_may_be_open_take_turns() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options {
+        open_projects: 2,
+        ..quick()
+    };
+    let world = World::with(folder.path(), options, Ok(Arc::new(Letters::default()))).await;
+    let name = |number: usize| format!("project-{number}");
+    let append = async |number: usize, text: &str| {
+        let request = AppendRequest {
+            project: name(number),
+            events: vec![EventDraft {
+                artifact_type: "note".into(),
+                title: text.into(),
+                text: format!("turns {text} of {number}"),
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        world.appends.clone().append(request).await.unwrap();
+    };
+    let found = async |number: usize, text: &str| {
+        let request = proto::SearchRequest {
+            project: name(number),
+            query: text.into(),
+            lexical_limit: 5,
+            ..Default::default()
+        };
+        world.search(request).await.candidates.len()
+    };
+    for number in 0..6 {
+        append(number, "first").await;
+    }
+    for number in 0..6 {
+        assert_eq!(found(number, "first").await, 1, "{number}");
+    }
+    // At rest or not, what is new is found, by many at once.
+    let both = (0..6).map(|number| {
+        let (append, found) = (&append, &found);
+        async move {
+            append(number, "second").await;
+            (found(number, "second").await, found(number, "first").await)
+        }
+    });
+    for (number, answer) in futures::future::join_all(both)
+        .await
+        .into_iter()
+        .enumerate()
+    {
+        assert_eq!(answer, (1, 1), "{number}");
+    }
+    let status = world
+        .client
+        .clone()
+        .get_status(proto::GetStatusRequest::default())
+        .await;
+    let projects = status.unwrap().into_inner().projects;
+    let resting: Vec<_> = projects
+        .iter()
+        .filter(|one| one.state == "resting")
+        .collect();
+    assert!(projects.len() == 6 && resting.len() >= 4, "{projects:?}");
+    assert!(
+        resting
+            .iter()
+            .all(|one| one.passages == 2 && !one.digest.is_empty()),
+        "{resting:?}"
+    );
+    // A rebuild wakes, and asks for its turn like everybody.
+    let asleep = resting[0].project.clone();
+    let rebuilt = world
+        .client
+        .clone()
+        .rebuild(proto::RebuildRequest { project: asleep })
+        .await;
+    assert_eq!(rebuilt.unwrap().into_inner().project.unwrap().passages, 2);
+    world.stop().await;
+}
