@@ -1,14 +1,26 @@
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use sea_orm::sqlx::postgres::PgPool;
 use sea_orm::{
-    DatabaseConnection, DatabaseTransaction, SqliteTransactionMode, TransactionOptions,
-    TransactionTrait,
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, IsolationLevel, QueryResult,
+    SqliteTransactionMode, SqlxPostgresConnector, Statement, TransactionOptions, TransactionTrait,
+    Value,
 };
+use tracing::Instrument;
 
-use crate::{BoxFuture, Migration, StorageError, sqlite};
+use crate::options::{Place, Postgres};
+use crate::sql::{Dialect, Translator};
+use crate::{BoxFuture, Migration, SchemaState, StorageError, migration, postgres, sqlite};
 
-/// What a closure of [`Database::write`] or [`Database::read`] runs its statements on.
-pub type Transaction = DatabaseTransaction;
+/// A transaction that collided is run again this often, after growing waits.
+const COLLISIONS: u32 = 4;
+/// The first of these waits.
+const COLLISION_WAIT: Duration = Duration::from_millis(5);
+/// Broken connections of a pool are met one by one; more than this many in a row is a server that is away.
+const BROKEN: u32 = 64;
 
 /// Where the data lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,31 +31,74 @@ pub enum Backend {
         /// The file.
         path: PathBuf,
     },
+    /// A schema on a PostgreSQL server.
+    Postgres(Postgres),
 }
 
-/// An open database: one writing connection, a few reading ones. Cheap to clone.
+/// An open database: connections for writing and for reading. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Database {
-    backend: Backend,
+    backend: Arc<Backend>,
+    translator: Arc<Translator>,
     reader: DatabaseConnection,
     writer: DatabaseConnection,
 }
 
 impl Database {
-    /// Opens or creates a SQLite file and brings its schema up to the last migration.
+    /// Opens or creates what a service keeps at a place, and brings its schema up to the last migration.
+    /// `file`: the name of the SQLite file, where it is one.
     ///
-    /// Errors: [`StorageError::Corrupt`], [`StorageError::Newer`], [`StorageError::OldLibrary`] before
-    /// anything is written; [`StorageError::Full`] and others when a migration fails, which then left no trace.
-    pub async fn open_sqlite(path: &Path, migrations: &[Migration]) -> Result<Self, StorageError> {
-        let (writer, reader) = sqlite::open(path, migrations)
-            .await
-            .map_err(|error| error.in_file(path))?;
-        let backend = Backend::Sqlite { path: path.into() };
+    /// Errors: [`StorageError::Corrupt`], [`StorageError::Newer`], [`StorageError::OldLibrary`],
+    /// [`StorageError::Unfit`], [`StorageError::Pending`] before anything is written;
+    /// [`StorageError::Unavailable`] when the server does not answer for the time it is given;
+    /// [`StorageError::Full`] and others when a migration fails, which then left no trace.
+    pub async fn open(
+        place: &Place,
+        file: &str,
+        migrations: &[Migration],
+    ) -> Result<Self, StorageError> {
+        let (backend, dialect, writer, reader) = match place {
+            Place::Folder(folder) => {
+                let path = folder.join(file);
+                let (writer, reader) = sqlite::open(&path, migrations)
+                    .await
+                    .map_err(|error| error.in_file(&path))?;
+                (Backend::Sqlite { path }, Dialect::Sqlite, writer, reader)
+            }
+            Place::Postgres(postgres) => {
+                let (writer, reader) = postgres::open(postgres, migrations).await?;
+                let connection =
+                    |pool: PgPool| SqlxPostgresConnector::from_sqlx_postgres_pool(pool);
+                let (writer, reader) = (connection(writer), connection(reader));
+                let backend = Backend::Postgres(postgres.clone());
+                (backend, Dialect::Postgres, writer, reader)
+            }
+        };
         Ok(Self {
-            backend,
+            backend: Arc::new(backend),
+            translator: Arc::new(Translator::new(dialect)),
             reader,
             writer,
         })
+    }
+
+    /// How the schema at a place stands beside the migrations known; changes nothing.
+    pub async fn schema_state(
+        place: &Place,
+        file: &str,
+        migrations: &[Migration],
+    ) -> Result<SchemaState, StorageError> {
+        let found = match place {
+            Place::Folder(folder) => {
+                let path = folder.join(file);
+                sqlite::probe(&path)
+                    .await
+                    .map_err(|error| error.in_file(&path))?
+            }
+            Place::Postgres(postgres) => postgres::probe(postgres).await?,
+        };
+        migration::refuse_newer(&place.shown(file), found, migrations)?;
+        Ok(SchemaState::of(found, migrations))
     }
 
     /// Where the data lives.
@@ -51,83 +106,281 @@ impl Database {
         &self.backend
     }
 
-    /// For single reading statements; each may run on another connection. Refuses to write.
-    pub fn reader(&self) -> &DatabaseConnection {
-        &self.reader
+    /// Which SQL it speaks.
+    pub fn dialect(&self) -> Dialect {
+        self.translator.dialect()
     }
 
-    /// For single writing statements. Several that belong together go into [`Database::write`].
-    pub fn writer(&self) -> &DatabaseConnection {
-        &self.writer
+    /// The rows of one reading statement, in a task of its own: a caller that goes away leaves a statement
+    /// that still ends, never a connection in the middle of one. `sql`: as [`crate::Dialect`] tells.
+    pub async fn query(
+        &self,
+        sql: &str,
+        values: Vec<Value>,
+    ) -> Result<Vec<QueryResult>, StorageError> {
+        let statement = self.statement(sql, values);
+        let reader = self.reader.clone();
+        let work = async move {
+            // Reading is safe to repeat; each broken connection met is one less.
+            let mut broken = 0;
+            loop {
+                match reader
+                    .query_all_raw(statement.clone())
+                    .await
+                    .map_err(StorageError::from)
+                {
+                    Err(StorageError::Unavailable(error))
+                        if broken < BROKEN && is_broken(&error) =>
+                    {
+                        broken += 1;
+                    }
+                    answer => return answer,
+                }
+            }
+        };
+        to_the_end(work).await
     }
 
-    /// Runs a transaction on the writing connection: committed when `work` is `Ok`, else rolled back.
+    /// The first row of one reading statement.
+    pub async fn query_one(
+        &self,
+        sql: &str,
+        values: Vec<Value>,
+    ) -> Result<Option<QueryResult>, StorageError> {
+        Ok(self.query(sql, values).await?.into_iter().next())
+    }
+
+    /// One writing statement, in a transaction of its own. Gives the number of rows it changed.
+    pub async fn execute(&self, sql: &str, values: Vec<Value>) -> Result<u64, StorageError> {
+        let sql = sql.to_owned();
+        self.write(move |transaction| {
+            let (sql, values) = (sql.clone(), values.clone());
+            Box::pin(async move { transaction.execute(&sql, values).await })
+        })
+        .await
+    }
+
+    /// Runs statements as they are, without values: for tools and tests.
+    pub async fn run_script(&self, sql: &str) -> Result<(), StorageError> {
+        let (writer, sql) = (self.writer.clone(), sql.to_owned());
+        to_the_end(async move {
+            writer.execute_unprepared(&sql).await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Runs a transaction on a writing connection: committed when `work` is `Ok`, else rolled back.
     ///
-    /// It runs in a task of its own, so it ends even when the caller is cancelled. Writers queue.
+    /// It runs in a task of its own, so it ends even when the caller is cancelled. `work` is run again when
+    /// the transaction collided with another, which then left no trace. On SQLite writers queue.
     /// A commit that fails is an error; whether its effects are kept is then unknown unless the error is
-    /// [`StorageError::Full`], so callers read again instead of assuming.
+    /// [`StorageError::Full`] or [`StorageError::Conflict`], so callers read again instead of assuming.
     pub async fn write<F, T, E>(&self, work: F) -> Result<T, E>
     where
-        F: for<'a> FnOnce(&'a Transaction) -> BoxFuture<'a, Result<T, E>> + Send + 'static,
+        F: for<'a> Fn(&'a Transaction) -> BoxFuture<'a, Result<T, E>> + Send + Sync + 'static,
         T: Send + 'static,
         E: From<StorageError> + Send + 'static,
     {
-        self.transact(self.writer.clone(), SqliteTransactionMode::Immediate, work)
-            .await
+        let options = TransactionOptions {
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        };
+        self.transact(self.writer.clone(), options, work).await
     }
 
     /// Runs several reading statements on one unchanging state of the database, in a task of its own.
     pub async fn read<F, T, E>(&self, work: F) -> Result<T, E>
     where
-        F: for<'a> FnOnce(&'a Transaction) -> BoxFuture<'a, Result<T, E>> + Send + 'static,
+        F: for<'a> Fn(&'a Transaction) -> BoxFuture<'a, Result<T, E>> + Send + Sync + 'static,
         T: Send + 'static,
         E: From<StorageError> + Send + 'static,
     {
-        self.transact(self.reader.clone(), SqliteTransactionMode::Deferred, work)
-            .await
+        let snapshot =
+            (self.dialect() == Dialect::Postgres).then_some(IsolationLevel::RepeatableRead);
+        let options = TransactionOptions {
+            isolation_level: snapshot,
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Deferred),
+            ..TransactionOptions::default()
+        };
+        self.transact(self.reader.clone(), options, work).await
     }
 
     async fn transact<F, T, E>(
         &self,
         connection: DatabaseConnection,
-        mode: SqliteTransactionMode,
+        options: TransactionOptions,
         work: F,
     ) -> Result<T, E>
     where
-        F: for<'a> FnOnce(&'a Transaction) -> BoxFuture<'a, Result<T, E>> + Send + 'static,
+        F: for<'a> Fn(&'a Transaction) -> BoxFuture<'a, Result<T, E>> + Send + Sync + 'static,
         T: Send + 'static,
         E: From<StorageError> + Send + 'static,
     {
-        let options = TransactionOptions {
-            sqlite_transaction_mode: Some(mode),
-            ..TransactionOptions::default()
-        };
-        let task = tokio::spawn(async move {
-            let storage = |error| E::from(StorageError::from(error));
-            let transaction = connection
-                .begin_with_options(options)
-                .await
-                .map_err(storage)?;
-            match work(&transaction).await {
-                Ok(answer) => transaction.commit().await.map_err(storage).map(|()| answer),
-                Err(error) => {
-                    // SQLite rolls back by itself on some errors (a full disk); the first error is the one to tell.
-                    if let Err(second) = transaction.rollback().await {
-                        tracing::debug!(error = %second, "rollback after an error failed");
+        let translator = self.translator.clone();
+        to_the_end(async move {
+            let mut collisions = 0;
+            loop {
+                let transaction = Transaction {
+                    inner: begin(&connection, &options).await?,
+                    translator: translator.clone(),
+                    collided: AtomicBool::new(false),
+                };
+                let attempt = transaction.run(&work).await;
+                match attempt {
+                    Attempt::Collided if collisions < COLLISIONS => {
+                        collisions += 1;
+                        tokio::time::sleep(COLLISION_WAIT * (1 << collisions)).await;
                     }
-                    Err(error)
+                    Attempt::Collided => {
+                        let gave_up = DbErr::Custom(format!("it collided {COLLISIONS} times"));
+                        return Err(E::from(StorageError::Conflict(gave_up)));
+                    }
+                    Attempt::Ended(answer) => return answer,
                 }
             }
-        });
-        task.await
-            .unwrap_or_else(|_| Err(E::from(StorageError::Aborted)))
+        })
+        .await
     }
 
-    /// Closes the connections after refreshing the planner's statistics; the log is folded into the file.
+    fn statement(&self, sql: &str, values: Vec<Value>) -> Statement {
+        self.translator.statement(sql, values)
+    }
+
+    /// Closes the connections. On SQLite the planner's statistics are refreshed before, and the log is
+    /// folded into the file.
     pub async fn close(self) -> Result<(), StorageError> {
-        sqlite::refresh_statistics(&self.writer).await?;
+        if self.dialect() == Dialect::Sqlite {
+            sqlite::refresh_statistics(&self.writer).await?;
+        }
         self.reader.close().await?;
         self.writer.close().await?;
         Ok(())
     }
+}
+
+/// What a closure of [`Database::write`] or [`Database::read`] runs its statements on.
+#[derive(Debug)]
+pub struct Transaction {
+    inner: DatabaseTransaction,
+    translator: Arc<Translator>,
+    /// A statement was refused because of another transaction; all of it may be run again.
+    collided: AtomicBool,
+}
+
+/// How a run of a transaction ended.
+enum Attempt<T, E> {
+    Ended(Result<T, E>),
+    Collided,
+}
+
+impl Transaction {
+    /// The rows of a statement.
+    pub async fn query(
+        &self,
+        sql: &str,
+        values: Vec<Value>,
+    ) -> Result<Vec<QueryResult>, StorageError> {
+        let statement = self.translator.statement(sql, values);
+        self.noted(self.inner.query_all_raw(statement).await)
+    }
+
+    /// The first row of a statement.
+    pub async fn query_one(
+        &self,
+        sql: &str,
+        values: Vec<Value>,
+    ) -> Result<Option<QueryResult>, StorageError> {
+        Ok(self.query(sql, values).await?.into_iter().next())
+    }
+
+    /// Runs a statement; gives the number of rows it changed.
+    pub async fn execute(&self, sql: &str, values: Vec<Value>) -> Result<u64, StorageError> {
+        let statement = self.translator.statement(sql, values);
+        let done = self.noted(self.inner.execute_raw(statement).await)?;
+        Ok(done.rows_affected())
+    }
+
+    /// Which SQL it speaks.
+    pub fn dialect(&self) -> Dialect {
+        self.translator.dialect()
+    }
+
+    fn noted<T>(&self, answer: Result<T, DbErr>) -> Result<T, StorageError> {
+        let answer = answer.map_err(StorageError::from);
+        if let Err(StorageError::Conflict(_)) = &answer {
+            self.collided.store(true, Ordering::Relaxed);
+        }
+        answer
+    }
+
+    async fn run<F, T, E>(self, work: &F) -> Attempt<T, E>
+    where
+        F: for<'a> Fn(&'a Transaction) -> BoxFuture<'a, Result<T, E>>,
+        E: From<StorageError>,
+    {
+        match work(&self).await {
+            Ok(answer) => match self.inner.commit().await.map_err(StorageError::from) {
+                Ok(()) => Attempt::Ended(Ok(answer)),
+                Err(StorageError::Conflict(_)) => Attempt::Collided,
+                Err(error) => Attempt::Ended(Err(E::from(error))),
+            },
+            Err(error) => {
+                let collided = self.collided.load(Ordering::Relaxed);
+                // SQLite rolls back by itself on some errors (a full disk); the first error is the one to tell.
+                if let Err(second) = self.inner.rollback().await {
+                    tracing::debug!(error = %second, "rollback after an error failed");
+                }
+                match collided {
+                    true => Attempt::Collided,
+                    false => Attempt::Ended(Err(error)),
+                }
+            }
+        }
+    }
+}
+
+impl Translator {
+    fn statement(&self, sql: &str, values: Vec<Value>) -> Statement {
+        let text = self.translate(sql);
+        Statement::from_sql_and_values(self.dialect().backend(), &*text, values)
+    }
+}
+
+/// Begins a transaction. A connection that broke while it lay idle is dropped and the next one taken;
+/// nothing was done on it.
+async fn begin(
+    connection: &DatabaseConnection,
+    options: &TransactionOptions,
+) -> Result<DatabaseTransaction, StorageError> {
+    let mut broken = 0;
+    loop {
+        let options = TransactionOptions { ..*options };
+        match connection
+            .begin_with_options(options)
+            .await
+            .map_err(StorageError::from)
+        {
+            Err(StorageError::Unavailable(error)) if broken < BROKEN && is_broken(&error) => {
+                broken += 1;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+/// Whether an established connection broke, unlike one that could not be made.
+fn is_broken(error: &DbErr) -> bool {
+    matches!(error, DbErr::Exec(_) | DbErr::Query(_))
+}
+
+/// Runs work in a task of its own.
+async fn to_the_end<T, E>(work: impl Future<Output = Result<T, E>> + Send + 'static) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<StorageError> + Send + 'static,
+{
+    tokio::spawn(work.in_current_span())
+        .await
+        .unwrap_or_else(|_| Err(E::from(StorageError::Aborted)))
 }

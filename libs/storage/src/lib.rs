@@ -1,30 +1,56 @@
 //! Durable storage, opened once and opened carefully.
 //!
-//! Each service keeps its own database; this crate opens it so that what is acknowledged is on disk and
-//! what is damaged is left alone. What always holds:
+//! Each service keeps its own database: a SQLite file in the data folder, or a schema of its own on a
+//! PostgreSQL server. This crate opens it so that what is acknowledged is on disk and what is damaged is
+//! left alone. What always holds:
 //!
 //! - **Acknowledged means durable.** SQLite runs with a write-ahead log and `synchronous = FULL`, and only
-//!   with a library version that does not lose committed log frames ([`MINIMUM_SQLITE`]).
-//! - **One writer.** A [`Database`] has one writing connection and a few reading ones, so writers never
-//!   meet a busy database and readers never wait for them.
-//! - **A cancelled call harms nobody.** A transaction runs in a task of its own ([`Database::write`]): a
-//!   caller that goes away leaves a transaction that still ends, never a connection stuck inside one.
+//!   with a library version that does not lose committed log frames ([`MINIMUM_SQLITE`]). PostgreSQL
+//!   answers a commit when it is on disk, whatever its own default is.
+//! - **Readers and writers have connections of their own**, so neither waits for the other's. On SQLite
+//!   there is one writer.
+//! - **A cancelled call harms nobody.** Every statement and every transaction runs in a task of its own
+//!   ([`Database::query`], [`Database::write`]): a caller that goes away leaves one that still ends, never
+//!   a connection stuck inside one.
+//! - **A server may go away.** Broken connections are dropped and made anew; what was under way fails with
+//!   [`StorageError::Unavailable`], which callers pass on as safe to try again.
+//! - **One leader** where a service needs it, and none that can write after its successor
+//!   ([`Leadership`]).
 //! - **Nothing is overwritten by accident.** A database of a newer version, a damaged one, a folder in use
-//!   by another process: each is refused with the file and the next step, before anything is written.
+//!   by another process: each is refused with its place and the next step, before anything is written.
 //!
-//! Left out: queries. Callers use `sea-orm` on the connections; a second backend is one more [`Backend`].
+//! SQL is written once for both ([`Dialect`]). Left out: queries; callers bring their own.
 
 mod database;
 mod error;
+mod failure;
 mod folder;
+mod leadership;
 mod migration;
+mod options;
+mod postgres;
+mod sql;
 mod sqlite;
 
 pub use database::{Backend, Database, Transaction};
 pub use error::StorageError;
 pub use folder::DataFolder;
-pub use migration::Migration;
+pub use leadership::{LEADERSHIP_TABLE, Leadership, Lease, Term};
+pub use migration::{Migration, SchemaState};
+pub use options::{Options, Place, Postgres};
+pub use sql::Dialect;
 pub use sqlite::MINIMUM_SQLITE;
 
 /// A boxed future, as the closures of [`Database::write`] and [`Database::read`] return it.
 pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text = format!("{text}: {next}");
+        cause = next.source();
+    }
+    text
+}

@@ -3,8 +3,10 @@ use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
-use sea_orm::{ConnectOptions, ConnectionTrait, DatabaseConnection, Statement};
+use sea_orm::{ConnectOptions, ConnectionTrait, DatabaseConnection, Statement, TransactionTrait};
 
+use crate::migration::Found;
+use crate::sql::Dialect;
 use crate::{Migration, StorageError, migration};
 
 /// The oldest SQLite that keeps committed frames when a write-ahead log is reset under a reader.
@@ -24,21 +26,28 @@ pub(crate) async fn open(
     path: &Path,
     migrations: &[Migration],
 ) -> Result<(DatabaseConnection, DatabaseConnection), StorageError> {
-    let exists = check_header(path)?;
-    if exists {
-        // On a reading connection, since closing a writing one may already change the file.
-        let probe = connect(path, Role::Probe).await?;
-        let found = inspect(&probe, path).await;
-        probe.close().await?;
-        migration::refuse_newer(path, found?, migrations)?;
-    }
+    let found = probe(path).await?;
+    migration::refuse_newer(&path.display().to_string(), found, migrations)?;
     let writer = connect(path, Role::Writer).await?;
     check_library(&writer).await?;
-    let found = migration::version(&writer).await?;
-    migration::apply(&writer, found, migrations).await?;
+    let transaction = writer.begin().await?;
+    migration::apply(&transaction, Dialect::Sqlite, migrations).await?;
+    transaction.commit().await?;
     refresh_statistics(&writer).await?;
     let reader = connect(path, Role::Reader).await?;
     Ok((writer, reader))
+}
+
+/// Checks what is there without changing it, and gives its schema's version; nothing for a new file.
+pub(crate) async fn probe(path: &Path) -> Result<Found, StorageError> {
+    if !check_header(path)? {
+        return Ok(Found::default());
+    }
+    // On a reading connection, since closing a writing one may already change the file.
+    let probe = connect(path, Role::Probe).await?;
+    let found = inspect(&probe, path).await;
+    probe.close().await?;
+    found
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,7 +123,7 @@ fn check_header(path: &Path) -> Result<bool, StorageError> {
 }
 
 /// Checks what is there without changing it; gives its schema version.
-async fn inspect(probe: &DatabaseConnection, path: &Path) -> Result<u32, StorageError> {
+async fn inspect(probe: &DatabaseConnection, path: &Path) -> Result<Found, StorageError> {
     check_library(probe).await?;
     let length = fs::metadata(path)
         .map_err(StorageError::file("read", path))?
@@ -128,7 +137,7 @@ async fn inspect(probe: &DatabaseConnection, path: &Path) -> Result<u32, Storage
             });
         }
     }
-    migration::version(probe).await
+    migration::found(probe).await
 }
 
 async fn check_library(connection: &DatabaseConnection) -> Result<(), StorageError> {

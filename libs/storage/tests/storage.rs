@@ -1,35 +1,66 @@
-//! Opening, writing and refusing, on real files.
+//! Opening, writing and refusing, on real files and a real server.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::Path;
 
 use commonplace_storage::{DataFolder, Database, Migration, StorageError};
-use sea_orm::{ConnectionTrait, DbBackend, Statement};
+use commonplace_testkit::{Backend, Site, each_backend};
+
+each_backend!(
+    migrations_run_once_and_in_order,
+    a_failed_migration_leaves_no_trace,
+    a_newer_database_is_refused_unless_it_was_only_expanded,
+    pending_migrations_are_told_and_nothing_is_changed,
+    readers_do_not_write,
+    a_cancelled_call_leaves_the_writer_usable,
+    an_error_rolls_back,
+    lists_are_read_back,
+);
+
+const FILE: &str = "x.sqlite";
 
 const FIRST: Migration = Migration {
     version: 1,
     name: "first",
-    statements: &[
+    oldest: 1,
+    sqlite: &[
         "CREATE TABLE note (id INTEGER PRIMARY KEY, text TEXT NOT NULL) STRICT",
+        "CREATE INDEX note_by_text ON note (text)",
+    ],
+    postgres: &[
+        "CREATE TABLE note (id BIGSERIAL PRIMARY KEY, text TEXT NOT NULL)",
         "CREATE INDEX note_by_text ON note (text)",
     ],
 };
 const SECOND: Migration = Migration {
     version: 2,
-    name: "second",
-    statements: &["ALTER TABLE note ADD COLUMN tag TEXT"],
+    name: "second's",
+    oldest: 1,
+    sqlite: &["ALTER TABLE note ADD COLUMN tag TEXT"],
+    postgres: &["ALTER TABLE note ADD COLUMN tag TEXT"],
 };
 const BROKEN: Migration = Migration {
     version: 3,
     name: "broken",
-    statements: &["CREATE TABLE half (id INTEGER)", "NO SUCH STATEMENT"],
+    oldest: 3,
+    sqlite: &["CREATE TABLE half (id INTEGER)", "NO SUCH STATEMENT"],
+    postgres: &["CREATE TABLE half (id INTEGER)", "NO SUCH STATEMENT"],
+};
+/// Programs that know only the steps before do not work any more.
+const CONTRACTING: Migration = Migration {
+    version: 3,
+    name: "contracting",
+    oldest: 3,
+    sqlite: &["ALTER TABLE note DROP COLUMN tag"],
+    postgres: &["ALTER TABLE note DROP COLUMN tag"],
 };
 
+async fn open(site: &Site, migrations: &[Migration]) -> Result<Database, StorageError> {
+    Database::open(&site.place("notes"), FILE, migrations).await
+}
+
 async fn count(database: &Database, sql: &str) -> i64 {
-    let row = database
-        .reader()
-        .query_one_raw(Statement::from_string(DbBackend::Sqlite, sql))
-        .await;
+    let row = database.query_one(sql, Vec::new()).await;
     row.unwrap().unwrap().try_get_by_index(0).unwrap()
 }
 
@@ -37,123 +68,233 @@ async fn add(database: &Database, text: &'static str) -> Result<(), StorageError
     database
         .write(move |transaction| {
             Box::pin(async move {
-                let insert = Statement::from_sql_and_values(
-                    DbBackend::Sqlite,
-                    "INSERT INTO note (text) VALUES (?)",
-                    [text.into()],
-                );
-                transaction.execute_raw(insert).await?;
+                let insert = "INSERT INTO note (text) VALUES (?)";
+                transaction.execute(insert, vec![text.into()]).await?;
                 Ok(())
             })
         })
         .await
 }
 
-#[tokio::test]
-async fn migrations_run_once_and_in_order() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("a b?%.sqlite");
-    let database = Database::open_sqlite(&path, &[FIRST]).await.unwrap();
+async fn migrations_run_once_and_in_order(backend: Backend) {
+    let site = Site::new(backend);
+    let database = open(&site, &[FIRST]).await.unwrap();
     add(&database, "kept").await.unwrap();
     database.close().await.unwrap();
-    let database = Database::open_sqlite(&path, &[FIRST, SECOND])
-        .await
-        .unwrap();
-    assert_eq!(
-        count(&database, "SELECT count(*) FROM note WHERE tag IS NULL").await,
-        1
-    );
-    assert_eq!(
-        count(&database, "SELECT count(*) FROM schema_migration").await,
-        2
-    );
-    assert!(path.exists());
+    let database = open(&site, &[FIRST, SECOND]).await.unwrap();
+    let kept = "SELECT count(*) FROM note WHERE tag IS NULL";
+    assert_eq!(count(&database, kept).await, 1);
+    let steps = "SELECT count(*) FROM schema_migration";
+    assert_eq!(count(&database, steps).await, 2);
 }
 
-#[tokio::test]
-async fn a_failed_migration_leaves_no_trace() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("x.sqlite");
-    let opened = Database::open_sqlite(&path, &[FIRST, SECOND, BROKEN]).await;
+async fn a_failed_migration_leaves_no_trace(backend: Backend) {
+    let site = Site::new(backend);
+    let opened = open(&site, &[FIRST, SECOND, BROKEN]).await;
     assert!(
         matches!(opened, Err(StorageError::Database(_))),
         "{opened:?}"
     );
-    let database = Database::open_sqlite(&path, &[FIRST]).await.unwrap();
-    assert_eq!(
-        count(
-            &database,
-            "SELECT count(*) FROM sqlite_schema WHERE name = 'half'"
-        )
-        .await,
-        0
-    );
-    assert_eq!(
-        count(&database, "SELECT max(version) FROM schema_migration").await,
-        1
-    );
+    let database = open(&site, &[FIRST]).await.unwrap();
+    let steps = "SELECT CAST(max(version) AS BIGINT) FROM schema_migration";
+    assert_eq!(count(&database, steps).await, 1);
+    database
+        .run_script("CREATE TABLE half (id INTEGER)")
+        .await
+        .unwrap();
 }
 
-#[tokio::test]
-async fn a_newer_database_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("x.sqlite");
-    Database::open_sqlite(&path, &[FIRST, SECOND])
+async fn a_newer_database_is_refused_unless_it_was_only_expanded(backend: Backend) {
+    let site = Site::new(backend);
+    let newer = open(&site, &[FIRST, SECOND]).await.unwrap();
+    // A program of the release before works beside it.
+    let older = open(&site, &[FIRST]).await;
+    if backend == Backend::Postgres {
+        add(&newer, "by the newer").await.unwrap();
+    }
+    add(older.as_ref().unwrap(), "by the older").await.unwrap();
+    older.unwrap().close().await.unwrap();
+    newer.close().await.unwrap();
+    open(&site, &[FIRST, SECOND, CONTRACTING])
         .await
         .unwrap()
         .close()
         .await
         .unwrap();
+    let error = open(&site, &[FIRST, SECOND]).await.unwrap_err();
+    let StorageError::Newer { found, known, .. } = &error else {
+        panic!("{error:?}");
+    };
+    assert_eq!((*found, *known), (3, 2));
+    let place = match backend {
+        Backend::Sqlite => FILE.to_owned(),
+        Backend::Postgres => site.schema("notes"),
+    };
+    assert!(error.to_string().contains(&place), "{error}");
+}
+
+async fn pending_migrations_are_told_and_nothing_is_changed(backend: Backend) {
+    let mut site = Site::new(backend);
+    let state = async |site: &Site| {
+        Database::schema_state(&site.place("notes"), FILE, &[FIRST, SECOND])
+            .await
+            .unwrap()
+    };
+    let new = state(&site).await;
+    assert_eq!((new.found, new.known, new.pending.len()), (0, 2, 2));
+    assert_eq!(state(&site).await, new);
+    open(&site, &[FIRST]).await.unwrap().close().await.unwrap();
+    let behind = state(&site).await;
+    assert_eq!(behind.found, 1);
+    assert_eq!(behind.pending, [(2, "second's".to_owned())]);
+    if backend == Backend::Postgres {
+        site.options().migrate = false;
+        let error = open(&site, &[FIRST, SECOND]).await.unwrap_err();
+        assert!(
+            matches!(
+                error,
+                StorageError::Pending {
+                    found: 1,
+                    known: 2,
+                    ..
+                }
+            ),
+            "{error}"
+        );
+        assert_eq!(state(&site).await, behind);
+        site.options().migrate = true;
+    }
+    open(&site, &[FIRST, SECOND]).await.unwrap();
+    assert!(state(&site).await.pending.is_empty());
+}
+
+async fn readers_do_not_write(backend: Backend) {
+    let site = Site::new(backend);
+    let database = open(&site, &[FIRST]).await.unwrap();
+    let insert = "INSERT INTO note (text) VALUES (?)";
+    let written = database.query(insert, vec!["x".into()]).await;
+    assert!(written.is_err(), "a reading connection wrote");
+    assert_eq!(database.execute(insert, vec!["x".into()]).await.unwrap(), 1);
+}
+
+async fn a_cancelled_call_leaves_the_writer_usable(backend: Backend) {
+    let site = Site::new(backend);
+    let database = open(&site, &[FIRST]).await.unwrap();
+    for _ in 0..20 {
+        let call = add(&database, "cancelled");
+        let _ = tokio::time::timeout(std::time::Duration::from_micros(50), call).await;
+    }
+    add(&database, "after").await.unwrap();
+    let after = "SELECT count(*) FROM note WHERE text = 'after'";
+    assert_eq!(count(&database, after).await, 1);
+}
+
+async fn an_error_rolls_back(backend: Backend) {
+    let site = Site::new(backend);
+    let database = open(&site, &[FIRST]).await.unwrap();
+    let failed: Result<(), StorageError> = database
+        .write(|transaction| {
+            Box::pin(async move {
+                let insert = "INSERT INTO note (text) VALUES ('x')";
+                transaction.execute(insert, Vec::new()).await?;
+                Err(StorageError::Aborted)
+            })
+        })
+        .await;
+    assert!(matches!(failed, Err(StorageError::Aborted)));
+    assert_eq!(count(&database, "SELECT count(*) FROM note").await, 0);
+}
+
+async fn lists_are_read_back(backend: Backend) {
+    let site = Site::new(backend);
+    let database = open(&site, &[FIRST]).await.unwrap();
+    let dialect = database.dialect();
+    let texts = dialect.list_of_texts(["a\"b", "é", ""]);
+    let sql = "SELECT count(*) FROM {json_each(?) j|unnest(?::text[]) j (value)}
+        WHERE j.value IN (?, ?, '')";
+    let values = vec![texts, "a\"b".into(), "é".into()];
+    let row = database.query_one(sql, values).await.unwrap().unwrap();
+    assert_eq!(row.try_get_by_index::<i64>(0).unwrap(), 3);
+    let bytes: [&[u8]; 2] = [&[0, 255], &[]];
+    let sql = "SELECT count(*) FROM {json_each(?) j|unnest(?::bytea[]) j (value)}
+        WHERE {unhex(j.value)|j.value} = ?";
+    let values = vec![dialect.list_of_bytes(bytes), vec![0_u8, 255].into()];
+    let row = database.query_one(sql, values).await.unwrap().unwrap();
+    assert_eq!(row.try_get_by_index::<i64>(0).unwrap(), 1);
+    let sql =
+        "SELECT CAST(sum(j.value) AS BIGINT) FROM {json_each(?) j|unnest(?::bigint[]) j (value)}";
+    let values = vec![dialect.list_of_numbers([1, -3, 1 << 40])];
+    let row = database.query_one(sql, values).await.unwrap().unwrap();
+    assert_eq!(row.try_get_by_index::<i64>(0).unwrap(), (1 << 40) - 2);
+}
+
+async fn open_file(path: &Path, migrations: &[Migration]) -> Result<Database, StorageError> {
+    let place = path.parent().unwrap().into();
+    let file = path.file_name().unwrap().to_str().unwrap();
+    Database::open(&place, file, migrations).await
+}
+
+#[tokio::test]
+async fn odd_file_names_are_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a b?%.sqlite");
+    open_file(&path, &[FIRST]).await.unwrap();
+    assert!(path.exists());
+}
+
+#[tokio::test]
+async fn a_refused_file_is_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.sqlite");
+    let all = [FIRST, SECOND, CONTRACTING];
+    open_file(&path, &all).await.unwrap().close().await.unwrap();
     let before = std::fs::read(&path).unwrap();
-    let error = Database::open_sqlite(&path, &[FIRST]).await.unwrap_err();
-    assert!(
-        matches!(
-            error,
-            StorageError::Newer {
-                found: 2,
-                known: 1,
-                ..
-            }
-        ),
-        "{error}"
-    );
-    assert!(error.to_string().contains("x.sqlite"), "{error}");
+    open_file(&path, &[FIRST]).await.unwrap_err();
     assert_eq!(std::fs::read(&path).unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_file_of_the_first_release_is_brought_up_to_date() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.sqlite");
+    let database = open_file(&path, &[FIRST]).await.unwrap();
+    let before = "ALTER TABLE schema_migration DROP COLUMN oldest";
+    database.run_script(before).await.unwrap();
+    database.close().await.unwrap();
+    open_file(&path, &[FIRST])
+        .await
+        .unwrap()
+        .close()
+        .await
+        .unwrap();
+    let database = open_file(&path, &[FIRST, SECOND]).await.unwrap();
+    let steps = "SELECT count(*) FROM schema_migration WHERE coalesce(oldest, 1) = 1";
+    assert_eq!(count(&database, steps).await, 2);
 }
 
 #[tokio::test]
 async fn the_durable_settings_hold() {
     let folder = tempfile::tempdir().unwrap();
-    let database = Database::open_sqlite(&folder.path().join("x.sqlite"), &[FIRST])
+    let database = open_file(&folder.path().join("x.sqlite"), &[FIRST])
         .await
         .unwrap();
-    for (pragma, expected) in [("synchronous", 2_i64), ("foreign_keys", 1)] {
-        let statement = Statement::from_string(DbBackend::Sqlite, format!("PRAGMA {pragma}"));
-        let row = database
-            .writer()
-            .query_one_raw(statement)
-            .await
-            .unwrap()
-            .unwrap();
-        assert_eq!(
-            row.try_get_by_index::<i64>(0).unwrap(),
-            expected,
-            "{pragma}"
-        );
-    }
-    let mode = Statement::from_string(DbBackend::Sqlite, "PRAGMA journal_mode");
-    let row = database
-        .writer()
-        .query_one_raw(mode)
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!(row.try_get_by_index::<String>(0).unwrap(), "wal");
-    let write = database
-        .reader()
-        .execute_unprepared("INSERT INTO note (text) VALUES ('x')")
+    let shown = database
+        .write::<_, _, StorageError>(|transaction| {
+            Box::pin(async move {
+                let mut shown = Vec::new();
+                for pragma in ["synchronous", "foreign_keys"] {
+                    let sql = format!("PRAGMA {pragma}");
+                    let row = transaction.query_one(&sql, Vec::new()).await?.unwrap();
+                    shown.push(row.try_get_by_index::<i64>(0)?);
+                }
+                Ok(shown)
+            })
+        })
         .await;
-    assert!(write.is_err(), "a reading connection wrote");
+    assert_eq!(shown.unwrap(), [2, 1]);
+    let mode = database.query_one("PRAGMA journal_mode", Vec::new()).await;
+    let mode: String = mode.unwrap().unwrap().try_get_by_index(0).unwrap();
+    assert_eq!(mode, "wal");
 }
 
 fn damage(path: &Path, from: usize) -> Vec<u8> {
@@ -168,11 +309,11 @@ async fn a_damaged_database_is_refused_and_left_alone() {
     for from in [0, 100, 4096] {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.sqlite");
-        let database = Database::open_sqlite(&path, &[FIRST]).await.unwrap();
+        let database = open_file(&path, &[FIRST]).await.unwrap();
         add(&database, "one").await.unwrap();
         database.close().await.unwrap();
         let before = damage(&path, from);
-        let error = Database::open_sqlite(&path, &[FIRST]).await.unwrap_err();
+        let error = open_file(&path, &[FIRST]).await.unwrap_err();
         let StorageError::Corrupt { file, .. } = &error else {
             panic!("at {from}: {error:?}");
         };
@@ -183,51 +324,13 @@ async fn a_damaged_database_is_refused_and_left_alone() {
 }
 
 #[tokio::test]
-async fn a_cancelled_call_leaves_the_writer_usable() {
-    let folder = tempfile::tempdir().unwrap();
-    let database = Database::open_sqlite(&folder.path().join("x.sqlite"), &[FIRST])
-        .await
-        .unwrap();
-    for _ in 0..20 {
-        let call = add(&database, "cancelled");
-        let _ = tokio::time::timeout(std::time::Duration::from_micros(50), call).await;
-    }
-    add(&database, "after").await.unwrap();
-    assert_eq!(
-        count(&database, "SELECT count(*) FROM note WHERE text = 'after'").await,
-        1
-    );
-}
-
-#[tokio::test]
-async fn an_error_rolls_back() {
-    let folder = tempfile::tempdir().unwrap();
-    let database = Database::open_sqlite(&folder.path().join("x.sqlite"), &[FIRST])
-        .await
-        .unwrap();
-    let failed: Result<(), StorageError> = database
-        .write(|transaction| {
-            Box::pin(async move {
-                transaction
-                    .execute_unprepared("INSERT INTO note (text) VALUES ('x')")
-                    .await?;
-                Err(StorageError::Aborted)
-            })
-        })
-        .await;
-    assert!(matches!(failed, Err(StorageError::Aborted)));
-    assert_eq!(count(&database, "SELECT count(*) FROM note").await, 0);
-}
-
-#[tokio::test]
 async fn a_full_disk_is_an_error_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
-    let database = Database::open_sqlite(&folder.path().join("x.sqlite"), &[FIRST])
+    let database = open_file(&folder.path().join("x.sqlite"), &[FIRST])
         .await
         .unwrap();
     database
-        .writer()
-        .execute_unprepared("PRAGMA max_page_count = 8")
+        .run_script("PRAGMA max_page_count = 8")
         .await
         .unwrap();
     let long: &'static str = Box::leak("x".repeat(100_000).into_boxed_str());

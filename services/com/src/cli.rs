@@ -85,6 +85,8 @@ pub enum Command {
     /// Certificates
     #[command(subcommand)]
     Certs(Certs),
+    /// Bring the schemas of the stores up to date
+    Migrate(Migrate),
     /// Settings
     #[command(subcommand)]
     Config(Config),
@@ -334,6 +336,14 @@ pub enum Policy {
         /// Version
         version: u64,
     },
+}
+
+/// Arguments of `com migrate`.
+#[derive(Debug, Args)]
+pub struct Migrate {
+    /// Change nothing; exit with 1 when something is left to do
+    #[arg(long)]
+    pub check: bool,
 }
 
 /// `com index …`

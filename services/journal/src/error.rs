@@ -11,6 +11,9 @@ use sea_orm::DbErr;
 /// How long a caller waits after it met a full queue: about two group commits.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 
+/// How long a caller waits before it asks a standby again.
+const TAKE_OVER: Duration = Duration::from_millis(200);
+
 /// Why the journal refused.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum JournalError {
@@ -73,6 +76,9 @@ pub enum JournalError {
     /// The service is shutting down.
     #[error("the journal is stopping")]
     Stopping,
+    /// Another process leads, or this one is not sure that it does. Nothing was done.
+    #[error("this journal stands by: another one leads, or the database is away")]
+    Standby,
     /// The cursor names a commit that this journal does not have yet.
     #[error("the cursor is at commit {number}, this journal ends at {head}")]
     CursorAhead {
@@ -161,28 +167,13 @@ impl Reason for JournalError {
             Self::CursorForked => Failure::new(Code::DataLoss, "CURSOR_FORKED"),
             Self::Exhausted { .. } => Failure::new(Code::FailedPrecondition, "JOURNAL_FULL"),
             Self::Damaged { .. } => Failure::new(Code::DataLoss, "JOURNAL_DAMAGED"),
-            Self::Storage(error) => storage_failure(error),
-        }
-    }
-}
-
-fn storage_failure(error: &StorageError) -> Failure {
-    match error {
-        StorageError::Full(_) => {
-            Failure::new(Code::ResourceExhausted, "DISK_FULL").retry_after(Duration::from_secs(30))
-        }
-        StorageError::Busy(_) | StorageError::Aborted => {
-            Failure::new(Code::Unavailable, "STORAGE_BUSY").retry_after(RETRY_AFTER)
-        }
-        StorageError::Corrupt { .. } => Failure::new(Code::DataLoss, "JOURNAL_DAMAGED"),
-        StorageError::Newer { .. }
-        | StorageError::Format { .. }
-        | StorageError::InUse { .. }
-        | StorageError::OldLibrary { .. } => {
-            Failure::new(Code::FailedPrecondition, "DATA_FOLDER_REFUSED")
-        }
-        StorageError::File { .. } | StorageError::Database(_) => {
-            Failure::new(Code::Internal, "STORAGE_FAILED")
+            Self::Standby => {
+                Failure::new(Code::Unavailable, "JOURNAL_STANDBY").retry_after(TAKE_OVER)
+            }
+            Self::Storage(error) => match error.as_ref() {
+                StorageError::Corrupt { .. } => Failure::new(Code::DataLoss, "JOURNAL_DAMAGED"),
+                error => error.failure(),
+            },
         }
     }
 }

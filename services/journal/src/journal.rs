@@ -1,17 +1,17 @@
 //! The journal as one handle: opening, writing, shutting down. Reading is in [`crate::query`] and
 //! [`crate::tail`].
 
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use commonplace_storage::{DataFolder, StorageError};
+use commonplace_storage::{DataFolder, Database, Leadership, Place, SchemaState, StorageError};
 use commonplace_types::Clock;
 use tokio::sync::watch;
 
 use crate::append::{Append, Appended};
 use crate::entropy::{Entropy, SystemEntropy};
-use crate::store::{CreateRef, RefEntry, Store, Write, Written};
+use crate::leader::Part;
+use crate::store::{CreateRef, FILE, MIGRATIONS, RefEntry, Store, Write, Written};
 use crate::writer::{Queue, Writer};
 use crate::{JournalError, Options};
 
@@ -25,42 +25,83 @@ struct Inner {
     store: Arc<Store>,
     queue: Queue,
     /// Taken at shutdown.
-    running: Mutex<Option<(Writer, DataFolder)>>,
+    running: Mutex<Option<Running>>,
     stopping: watch::Sender<bool>,
     heartbeat: Duration,
 }
 
-/// Opens the journal in a folder of its own, which is created where it is missing and locked.
+/// What ends at shutdown.
+struct Running {
+    writer: Writer,
+    /// Where several journals share a database.
+    part: Option<Part>,
+    /// Where the data lie in a folder.
+    folder: Option<DataFolder>,
+}
+
+/// How the journal's schema at a place stands beside what this program knows.
+pub async fn schema_state(place: &Place) -> Result<SchemaState, StorageError> {
+    Database::schema_state(place, FILE, MIGRATIONS).await
+}
+
+/// Brings the journal's schema at a place up to date.
+pub async fn migrate(place: &Place) -> Result<(), StorageError> {
+    Database::open(place, FILE, MIGRATIONS).await?.close().await
+}
+
+/// Opens the journal: in a folder of its own, which is created where it is missing and locked, or in its
+/// schema on a server. There it may find that another journal leads; it then stands by ([`Journal::ready`]).
 ///
-/// Errors: a wrong setting; the folder is in use, of a newer version, damaged, or not writable.
+/// Errors: a wrong setting; the folder is in use, of a newer version, damaged, or not writable; the server
+/// does not answer.
 pub async fn start(
     options: Options,
-    data_dir: &Path,
+    place: impl Into<Place>,
     clock: Arc<dyn Clock>,
 ) -> Result<Journal, JournalError> {
     let entropy = SystemEntropy::new().map_err(|source| StorageError::File {
         action: "take random bytes for",
-        path: data_dir.into(),
+        path: "the journal".into(),
         source,
     })?;
-    start_with(options, data_dir, clock, Arc::new(entropy)).await
+    start_with(options, place, clock, Arc::new(entropy)).await
 }
 
 /// [`start`] with a given source of salts and keys.
 pub async fn start_with(
     options: Options,
-    data_dir: &Path,
+    place: impl Into<Place>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
 ) -> Result<Journal, JournalError> {
-    let options = options.checked()?;
-    let folder = DataFolder::lock(data_dir)?;
-    let store = Arc::new(Store::open(folder.path(), &options, clock, entropy).await?);
+    let (options, place) = (options.checked()?, place.into());
+    let folder = match &place {
+        Place::Folder(path) => Some(DataFolder::lock(path)?),
+        Place::Postgres(_) => None,
+    };
+    let mut store = Store::open(&place, &options, clock, entropy).await?;
+    let holder = format!("process {}", std::process::id());
+    let leadership = Leadership::start(store.database(), &holder);
+    if let Some(leadership) = &leadership {
+        store.bind(leadership.lease());
+    }
+    let store = Arc::new(store);
+    let part = match leadership {
+        Some(leadership) => Some(Part::start(leadership, store.clone()).await),
+        None => {
+            store.take_over(0).await?;
+            None
+        }
+    };
     let writer = Writer::start(store.clone(), &options);
     let inner = Inner {
         store,
         queue: writer.queue(),
-        running: Mutex::new(Some((writer, folder))),
+        running: Mutex::new(Some(Running {
+            writer,
+            part,
+            folder,
+        })),
         stopping: watch::Sender::new(false),
         heartbeat: options.heartbeat(),
     };
@@ -100,8 +141,14 @@ impl Journal {
         }
     }
 
-    /// Refuses new writes, writes what waits, ends all tails, closes the file and frees the folder.
-    /// Reads after this fail.
+    /// Follows whether this journal answers. False while another one leads: every call is then refused with
+    /// [`JournalError::Standby`], and this one takes over when the other ends.
+    pub fn ready(&self) -> watch::Receiver<bool> {
+        self.inner.store.ready()
+    }
+
+    /// Refuses new writes, writes what waits, ends all tails, gives the lead away, closes the database and
+    /// frees the folder. Reads after this fail.
     pub async fn shutdown(&self) -> Result<(), JournalError> {
         let running = self
             .inner
@@ -109,13 +156,16 @@ impl Journal {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        let Some((writer, folder)) = running else {
+        let Some(running) = running else {
             return Ok(());
         };
-        writer.drain().await;
+        running.writer.drain().await;
         self.inner.stopping.send_replace(true);
+        if let Some(part) = running.part {
+            part.resign().await;
+        }
         let closed = self.inner.store.close().await;
-        drop(folder);
+        drop(running.folder);
         closed
     }
 

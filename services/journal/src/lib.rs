@@ -15,7 +15,10 @@
 //! - The same request id, or the same event twice, changes nothing.
 //! - A tail tells whole commits in order, can be resumed anywhere, and says when its cursor fits no longer.
 //!
-//! Left out so far: merging, erasure, proofs for single events, and any backend but SQLite.
+//! - Of several journals on one PostgreSQL database one leads; the others stand by and take over (the
+//!   `leader` module). One that was overtaken cannot write.
+//!
+//! Left out so far: merging, erasure, and proofs for single events.
 //!
 //! Where to read: `append` decides, `store` keeps, `query` and `tail` read, `verify` checks, `service`
 //! speaks gRPC.
@@ -29,6 +32,7 @@ mod entropy;
 mod error;
 mod journal;
 mod lane;
+mod leader;
 mod merkle;
 mod query;
 mod service;
@@ -44,7 +48,7 @@ pub use commit::Commit;
 pub use config::Options;
 pub use entropy::{Entropy, SystemEntropy};
 pub use error::JournalError;
-pub use journal::{Journal, start, start_with};
+pub use journal::{Journal, migrate, schema_state, start, start_with};
 pub use query::{Page, Point, ProjectEntry, Selection};
 pub use service::Service;
 pub use store::{CreateRef, Frame, RefEntry, RefName};

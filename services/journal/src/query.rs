@@ -97,7 +97,7 @@ impl Journal {
         project: &ProjectName,
         reference: &Reference,
     ) -> Result<Point, JournalError> {
-        let project = self.store().projects.get(tenant, project)?;
+        let project = self.store().projects()?.get(tenant, project)?;
         self.resolve_in(&project, reference).await
     }
 
@@ -140,7 +140,7 @@ impl Journal {
             let problem = format!("expected at most {PAGE}, found {}", ids.len());
             return Err(Invalid::new("ids", problem).into());
         }
-        let project = self.store().projects.get(tenant, project)?;
+        let project = self.store().projects()?.get(tenant, project)?;
         let point = self.resolve_in(&project, as_of).await?;
         let (mut events, mut bytes) = (Vec::with_capacity(ids.len()), 0);
         for step in ids.chunks(SCAN_STEP as usize) {
@@ -175,7 +175,7 @@ impl Journal {
         token: &str,
     ) -> Result<(Page<Event>, Arc<Commit>), JournalError> {
         let size = page_size(asked, 50)?;
-        let project = self.store().projects.get(tenant, project)?;
+        let project = self.store().projects()?.get(tenant, project)?;
         let bound = fingerprint(&format!("{} {as_of} {selection:?}", project.key));
         let (point, after) = match token {
             "" => (self.resolve_in(&project, as_of).await?, None),
@@ -259,7 +259,7 @@ impl Journal {
         token: &str,
     ) -> Result<Page<Commit>, JournalError> {
         let size = page_size(asked, 50)?;
-        let project = self.store().projects.get(tenant, project)?;
+        let project = self.store().projects()?.get(tenant, project)?;
         let bound = fingerprint(&format!("{} {from}", project.key));
         let (point, newest) = match token {
             "" => {
@@ -308,7 +308,7 @@ impl Journal {
         tenant: &TenantName,
         project: &ProjectName,
     ) -> Result<Vec<RefEntry>, JournalError> {
-        Ok(self.store().projects.get(tenant, project)?.read().refs())
+        Ok(self.store().projects()?.get(tenant, project)?.read().refs())
     }
 
     /// A tenant's projects by name.
@@ -329,7 +329,10 @@ impl Journal {
                 Some(name.ok_or_else(|| page_token_error("does not read back"))?)
             }
         };
-        let found = self.store().projects.list(tenant, after.as_ref(), size + 1);
+        let found = self
+            .store()
+            .projects()?
+            .list(tenant, after.as_ref(), size + 1);
         let items: Vec<ProjectEntry> = found.iter().take(size).map(|p| entry(p)).collect();
         let next = match (found.len() > size, items.last()) {
             (true, Some(last)) => self

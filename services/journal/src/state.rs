@@ -1,5 +1,5 @@
 //! What is kept in memory about each project: its refs, heads and lanes. This process is the only writer,
-//! so what is here is what is stored; resolving a branch or tag touches no storage.
+//! so what is here is what is stored (the store sees to it); resolving a branch or tag touches no storage.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};

@@ -51,14 +51,14 @@ impl Journal {
     /// Errors: a malformed `cursor`; [`JournalError::CursorAhead`] when it names a commit this journal
     /// does not have, [`JournalError::CursorForked`] when it was made by another journal or for another
     /// project, or names another commit of that number. The stream ends with [`JournalError::Stopping`]
-    /// at shutdown.
+    /// at shutdown, with [`JournalError::Standby`] when another process takes over.
     pub async fn tail(
         &self,
         tenant: &TenantName,
         project: &ProjectName,
         cursor: &str,
     ) -> Result<TailStream, JournalError> {
-        let project = self.store().projects.get(tenant, project)?;
+        let project = self.store().projects()?.get(tenant, project)?;
         let (next, at) = match cursor {
             "" => (0, None),
             cursor => {
@@ -69,6 +69,7 @@ impl Journal {
         let follower = Follower {
             store: self.store().clone(),
             newest: project.newest.subscribe(),
+            ready: self.ready(),
             stopping: self.stopping(),
             heartbeat: self.heartbeat(),
             last_sent: Instant::now(),
@@ -123,6 +124,8 @@ struct Follower {
     store: Arc<Store>,
     project: Arc<Project>,
     newest: watch::Receiver<u64>,
+    /// Ends the tail when another process leads.
+    ready: watch::Receiver<bool>,
     stopping: watch::Receiver<bool>,
     heartbeat: Duration,
     last_sent: Instant,
@@ -152,6 +155,7 @@ impl Follower {
             if *self.stopping.borrow() {
                 return Err(JournalError::Stopping);
             }
+            self.store.leading()?;
             if let Some(frame) = self.read.pop_front() {
                 return self.frame(frame);
             }
@@ -163,6 +167,7 @@ impl Follower {
             tokio::select! {
                 _ = self.newest.changed() => {}
                 _ = self.stopping.changed() => {}
+                _ = self.ready.changed() => {}
                 () = tokio::time::sleep_until(self.last_sent + self.heartbeat) => {
                     return Ok(self.beat());
                 }

@@ -60,7 +60,7 @@ impl Journal {
         tenant: &TenantName,
         project: &ProjectName,
     ) -> Result<Report, JournalError> {
-        let project = self.store().projects.get(tenant, project)?;
+        let project = self.store().projects()?.get(tenant, project)?;
         let head = project.read().last.clone();
         let mut audit = Audit::default();
         let first_break = match audit.all(self, &project, &head).await {

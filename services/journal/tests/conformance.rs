@@ -6,14 +6,40 @@ mod common;
 use common::*;
 use commonplace_journal::{JournalError, RefName, Selection};
 use commonplace_rpc::convert::Filter;
+use commonplace_testkit::{Backend, each_backend};
 use commonplace_types::{
     ArtifactType, Attribute, Digest, Importance, ProjectName, RecordId, Reference, TagName,
     Timestamp,
 };
 
-#[tokio::test]
-async fn the_first_append_opens_the_project() {
-    let fixture = Fixture::new().await;
+each_backend!(
+    the_first_append_opens_the_project,
+    only_main_opens_a_project,
+    a_refused_first_append_opens_nothing,
+    branches_see_their_past_and_themselves,
+    a_branch_from_the_opening_commit_is_empty,
+    the_past_stays_readable,
+    heads_are_filled_in_where_the_writer_stands,
+    the_same_retraction_on_two_branches_retracts_on_both,
+    what_is_there_already_is_not_written_again,
+    an_append_can_insist_on_the_head,
+    a_request_id_gets_its_first_answer,
+    a_repeated_ref_request_gets_its_first_answer,
+    refs_are_made_once,
+    unknown_points_are_named,
+    filters_hold_together,
+    pages_pin_their_commit,
+    a_page_token_is_bound_to_its_request,
+    commits_are_paged_too,
+    projects_do_not_meet,
+    everything_is_there_after_a_restart,
+    an_event_reads_back_as_it_was_written,
+    bounds_of_an_append_are_named,
+    large_events_make_short_pages,
+);
+
+async fn the_first_append_opens_the_project(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
     let error = fixture
         .journal
         .resolve(&tenant(), &project(), &on("main"))
@@ -39,9 +65,8 @@ async fn the_first_append_opens_the_project() {
     assert!(log.items[1].parents.is_empty());
 }
 
-#[tokio::test]
-async fn only_main_opens_a_project() {
-    let fixture = Fixture::new().await;
+async fn only_main_opens_a_project(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
     let error = fixture
         .try_append("side", vec![draft("a")])
         .await
@@ -61,9 +86,8 @@ async fn only_main_opens_a_project() {
     );
 }
 
-#[tokio::test]
-async fn a_refused_first_append_opens_nothing() {
-    let fixture = Fixture::new().await;
+async fn a_refused_first_append_opens_nothing(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
     let mut wrong = draft("a");
     wrong.supersedes = vec![draft("missing").event_id()];
     let error = fixture.try_append("main", vec![wrong]).await.unwrap_err();
@@ -81,9 +105,8 @@ async fn a_refused_first_append_opens_nothing() {
     );
 }
 
-#[tokio::test]
-async fn branches_see_their_past_and_themselves() {
-    let fixture = Fixture::new().await;
+async fn branches_see_their_past_and_themselves(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
     fixture.append("main", vec![draft("a")]).await;
     let made = fixture.branch("side", "main").await;
     assert_eq!(made.commit.number, 1);
@@ -108,9 +131,8 @@ async fn branches_see_their_past_and_themselves() {
     assert_eq!(numbers, [4, 3, 1, 0]);
 }
 
-#[tokio::test]
-async fn a_branch_from_the_opening_commit_is_empty() {
-    let fixture = Fixture::new().await;
+async fn a_branch_from_the_opening_commit_is_empty(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
     let first = fixture.append("main", vec![draft("a")]).await;
     let opening = Reference::Commit(first.commit.parents[0]);
     fixture.try_branch("bare", opening).await.unwrap();
@@ -124,9 +146,8 @@ async fn a_branch_from_the_opening_commit_is_empty() {
     assert_eq!(log.items.len(), 2);
 }
 
-#[tokio::test]
-async fn the_past_stays_readable() {
-    let fixture = Fixture::new().await;
+async fn the_past_stays_readable(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
     let first = fixture.append("main", vec![about("r", "old")]).await;
     fixture.tick();
     let second = fixture.append("main", vec![update("r", "new")]).await;
@@ -163,9 +184,8 @@ async fn the_past_stays_readable() {
     );
 }
 
-#[tokio::test]
-async fn heads_are_filled_in_where_the_writer_stands() {
-    let fixture = Fixture::new().await;
+async fn heads_are_filled_in_where_the_writer_stands(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
     let base = fixture
         .append("main", vec![about("r", "base")])
         .await
@@ -189,9 +209,8 @@ async fn heads_are_filled_in_where_the_writer_stands() {
     assert_eq!(fixture.titles(&on("main")).await, ["two"]);
 }
 
-#[tokio::test]
-async fn the_same_retraction_on_two_branches_retracts_on_both() {
-    let fixture = Fixture::new().await;
+async fn the_same_retraction_on_two_branches_retracts_on_both(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
     fixture.append("main", vec![about("r", "base")]).await;
     fixture.branch("side", "main").await;
     fixture.append("side", vec![about("r", "side only")]).await;
@@ -219,9 +238,8 @@ async fn the_same_retraction_on_two_branches_retracts_on_both() {
     );
 }
 
-#[tokio::test]
-async fn what_is_there_already_is_not_written_again() {
-    let fixture = Fixture::new().await;
+async fn what_is_there_already_is_not_written_again(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
     let first = fixture.append("main", vec![draft("a"), draft("b")]).await;
     let again = fixture.append("main", vec![draft("b"), draft("a")]).await;
     assert_eq!(again.commit.hash, first.commit.hash);
@@ -242,9 +260,8 @@ async fn what_is_there_already_is_not_written_again() {
     );
 }
 
-#[tokio::test]
-async fn an_append_can_insist_on_the_head() {
-    let fixture = Fixture::new().await;
+async fn an_append_can_insist_on_the_head(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
     let first = fixture.append("main", vec![draft("a")]).await;
     let mut request = append_to("main", vec![draft("b")]);
     request.expected_head = Some(first.commit.hash);
@@ -258,9 +275,8 @@ async fn an_append_can_insist_on_the_head() {
     assert_eq!(fixture.titles(&on("main")).await.len(), 2);
 }
 
-#[tokio::test]
-async fn a_request_id_gets_its_first_answer() {
-    let fixture = Fixture::new().await;
+async fn a_request_id_gets_its_first_answer(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
     let mut request = append_to("main", vec![draft("a")]);
     request.request_id = Some([1; 16]);
     let first = fixture.journal.append(request.clone()).await.unwrap();
@@ -276,9 +292,8 @@ async fn a_request_id_gets_its_first_answer() {
     );
 }
 
-#[tokio::test]
-async fn a_repeated_ref_request_gets_its_first_answer() {
-    let fixture = Fixture::new().await;
+async fn a_repeated_ref_request_gets_its_first_answer(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
     fixture.append("main", vec![draft("a")]).await;
     let mut request = create(RefName::Branch(branch("side")), on("main"));
     request.request_id = Some([2; 16]);
@@ -297,9 +312,8 @@ async fn a_repeated_ref_request_gets_its_first_answer() {
     );
 }
 
-#[tokio::test]
-async fn refs_are_made_once() {
-    let fixture = Fixture::new().await;
+async fn refs_are_made_once(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
     let first = fixture.append("main", vec![draft("a")]).await;
     let at_first = Reference::Commit(first.commit.hash);
     fixture.branch("side", "main").await;
@@ -337,9 +351,8 @@ async fn refs_are_made_once() {
     assert_eq!(fixture.journal.refs(&tenant(), &project()).unwrap(), refs);
 }
 
-#[tokio::test]
-async fn unknown_points_are_named() {
-    let fixture = Fixture::new().await;
+async fn unknown_points_are_named(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
     fixture.append("main", vec![draft("a")]).await;
     let find = async |reference: Reference| {
         fixture
@@ -365,9 +378,8 @@ async fn unknown_points_are_named() {
     );
 }
 
-#[tokio::test]
-async fn filters_hold_together() {
-    let fixture = Fixture::new().await;
+async fn filters_hold_together(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
     let mut one = about("r:1", "one");
     one.artifact_type = ArtifactType::new("bug").unwrap();
     one.tags = vec!["x".into(), "y".into()];
@@ -498,9 +510,8 @@ async fn filters_hold_together() {
     assert!(select(none).await.is_empty());
 }
 
-#[tokio::test]
-async fn pages_pin_their_commit() {
-    let fixture = Fixture::new().await;
+async fn pages_pin_their_commit(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
     for number in 0..25 {
         fixture
             .append("main", vec![draft(&format!("{number:02}"))])
@@ -530,9 +541,8 @@ async fn pages_pin_their_commit() {
     assert_eq!(seen, before);
 }
 
-#[tokio::test]
-async fn a_page_token_is_bound_to_its_request() {
-    let fixture = Fixture::new().await;
+async fn a_page_token_is_bound_to_its_request(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
     fixture
         .append("main", (0..5).map(|n| draft(&n.to_string())).collect())
         .await;
@@ -577,9 +587,8 @@ async fn a_page_token_is_bound_to_its_request() {
     );
 }
 
-#[tokio::test]
-async fn commits_are_paged_too() {
-    let fixture = Fixture::new().await;
+async fn commits_are_paged_too(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
     for number in 0..10 {
         fixture
             .append("main", vec![draft(&number.to_string())])
@@ -604,9 +613,8 @@ async fn commits_are_paged_too() {
     assert_eq!(numbers, (0..=10).rev().collect::<Vec<u64>>());
 }
 
-#[tokio::test]
-async fn projects_do_not_meet() {
-    let fixture = Fixture::new().await;
+async fn projects_do_not_meet(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
     fixture.append("main", vec![draft("a")]).await;
     for name in ["b", "c"] {
         let mut request = append_to("main", vec![draft("a"), draft(name)]);
@@ -634,9 +642,8 @@ async fn projects_do_not_meet() {
     assert_eq!(fixture.titles(&on("main")).await, ["a"]);
 }
 
-#[tokio::test]
-async fn everything_is_there_after_a_restart() {
-    let fixture = Fixture::new().await;
+async fn everything_is_there_after_a_restart(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
     fixture
         .append("main", vec![about("r", "a"), draft("b")])
         .await;
@@ -661,9 +668,8 @@ async fn everything_is_there_after_a_restart() {
     assert_eq!((report.commits_checked, report.events_checked), (4, 4));
 }
 
-#[tokio::test]
-async fn an_event_reads_back_as_it_was_written() {
-    let fixture = Fixture::new().await;
+async fn an_event_reads_back_as_it_was_written(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
     let mut stated = about("r:1", "title");
     stated.text = "a text of several\nlines, ü included".into();
     stated.attributes = vec![Attribute::new("k", "v")];
@@ -682,9 +688,8 @@ async fn an_event_reads_back_as_it_was_written() {
     assert_eq!(event.draft, expected);
 }
 
-#[tokio::test]
-async fn bounds_of_an_append_are_named() {
-    let fixture = Fixture::new().await;
+async fn bounds_of_an_append_are_named(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
     let check = async |request, field: &str| {
         let error = fixture.journal.append(request).await.unwrap_err();
         assert!(
@@ -710,9 +715,8 @@ async fn bounds_of_an_append_are_named() {
     check(wordy, "message").await;
 }
 
-#[tokio::test]
-async fn large_events_make_short_pages() {
-    let fixture = Fixture::new().await;
+async fn large_events_make_short_pages(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
     for round in 0..2 {
         let large = (0..12).map(|number| {
             let mut event = draft(&format!("{round} {number}"));

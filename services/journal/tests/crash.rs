@@ -20,10 +20,15 @@ use std::time::Duration;
 
 use common::*;
 use commonplace_journal::{Options, TailItem, start};
+use commonplace_testkit::{Backend, Site, each_backend};
 use commonplace_types::SystemClock;
 use futures::StreamExt;
 
+each_backend!(what_was_acknowledged_survives_kills);
+
 const FOLDER: &str = "COMMONPLACE_CRASH_FOLDER";
+const URL: &str = "COMMONPLACE_CRASH_URL";
+const PREFIX: &str = "COMMONPLACE_CRASH_PREFIX";
 const ROUND: &str = "COMMONPLACE_CRASH_ROUND";
 
 /// Not a test by itself: what the killed process runs.
@@ -34,9 +39,17 @@ async fn child() {
         return;
     };
     let round = std::env::var(ROUND).unwrap();
-    let journal = start(Options::default(), folder.as_ref(), Arc::new(SystemClock))
+    let database = commonplace_storage::Options {
+        url: std::env::var(URL).unwrap(),
+        schema_prefix: std::env::var(PREFIX).unwrap(),
+        ..Default::default()
+    };
+    let place = database.place("journal", folder.as_ref()).unwrap();
+    let journal = start(Options::default(), place, Arc::new(SystemClock))
         .await
         .unwrap();
+    // The one that was killed before may not be gone yet.
+    journal.ready().wait_for(|ready| *ready).await.unwrap();
     let clients = (0..8).map(|client| {
         let (journal, round) = (journal.clone(), round.clone());
         tokio::spawn(async move {
@@ -56,7 +69,9 @@ async fn child() {
 }
 
 /// Runs the child for a while, kills it, and gives what it had acknowledged.
-fn killed_run(folder: &std::path::Path, round: u64) -> Vec<String> {
+fn killed_run(site: &mut Site, round: u64) -> Vec<String> {
+    let folder = site.folder().join("journal");
+    let database = site.options();
     let mut process = Command::new(std::env::current_exe().unwrap())
         .args([
             "--exact",
@@ -66,6 +81,8 @@ fn killed_run(folder: &std::path::Path, round: u64) -> Vec<String> {
             "--test-threads=1",
         ])
         .env(FOLDER, folder)
+        .env(URL, &database.url)
+        .env(PREFIX, &database.schema_prefix)
         .env(ROUND, round.to_string())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -88,18 +105,18 @@ fn killed_run(folder: &std::path::Path, round: u64) -> Vec<String> {
     lines.join().unwrap()
 }
 
-#[tokio::test]
-async fn what_was_acknowledged_survives_kills() {
+async fn what_was_acknowledged_survives_kills(backend: Backend) {
     let kills: u64 = std::env::var("KILLS")
         .ok()
         .and_then(|text| text.parse().ok())
         .unwrap_or(4);
-    let folder = tempfile::tempdir().unwrap();
+    let mut site = Site::new(backend);
     let mut acknowledged: Vec<String> = Vec::new();
     for round in 0..kills {
-        acknowledged.extend(killed_run(folder.path(), round));
+        acknowledged.extend(killed_run(&mut site, round));
         let clock = Arc::new(commonplace_types::ManualClock::new(start_time()));
-        let journal = open(folder.path(), clock).await.unwrap();
+        let journal = open(&site, clock).await.unwrap();
+        journal.ready().wait_for(|ready| *ready).await.unwrap();
         if journal.projects(&tenant(), 0, "").unwrap().items.is_empty() {
             journal.shutdown().await.unwrap();
             continue;

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use common::*;
 use commonplace_journal::{JournalError, Selection, TailItem};
+use commonplace_testkit::Backend;
 use commonplace_types::{CommitHash, Draft, EventId, LaneInterval, Reference};
 use futures::StreamExt;
 use proptest::prelude::*;
@@ -208,8 +209,8 @@ async fn check_tail(fixture: &Fixture, model: &Model) {
     }
 }
 
-async fn run(steps: Vec<Step>) {
-    let mut fixture = Fixture::new().await;
+async fn run(backend: Backend, steps: Vec<Step>) {
+    let mut fixture = Fixture::new(backend).await;
     let mut model = Model {
         branches: vec![Vec::new()],
         ..Model::default()
@@ -276,6 +277,12 @@ proptest! {
     #[test]
     fn the_journal_does_what_the_model_does(steps in prop::collection::vec(step(), 1..40)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(run(steps));
+        runtime.block_on(run(Backend::Sqlite, steps));
+    }
+
+    #[test]
+    fn so_it_does_on_postgres(steps in prop::collection::vec(step(), 1..40)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(run(Backend::Postgres, steps));
     }
 }

@@ -10,7 +10,7 @@ use commonplace_proto::journal::journal_service_client::JournalServiceClient;
 use commonplace_rpc::{Channel, Code, Failure};
 
 async fn client() -> (Fixture, JournalServiceClient<Channel>) {
-    let fixture = Fixture::new().await;
+    let fixture = Fixture::new(commonplace_testkit::Backend::Sqlite).await;
     let channel = Channel::in_process(fixture.journal.service());
     let client = JournalServiceClient::new(channel).max_decoding_message_size(32 << 20);
     (fixture, client.max_encoding_message_size(32 << 20))

@@ -7,8 +7,19 @@ use std::time::Duration;
 
 use common::*;
 use commonplace_journal::{Frame, JournalError, TailItem, TailStream};
+use commonplace_testkit::{Backend, Site, each_backend};
 use commonplace_types::ProjectName;
 use futures::StreamExt;
+
+each_backend!(
+    whole_commits_come_in_order,
+    resuming_is_exclusive_at_every_point_and_after_a_restart,
+    an_append_wakes_a_waiting_tail,
+    a_slow_reader_misses_nothing,
+    wrong_cursors_are_told_apart,
+    a_restored_journal_knows_cursors_of_the_lost_history,
+    shutdown_ends_a_tail,
+);
 
 /// Takes messages up to the commit with that number; gives the frames and the last cursor.
 async fn take_to(tail: &mut TailStream, number: u64) -> (Vec<Frame>, String) {
@@ -29,9 +40,8 @@ async fn tail(fixture: &Fixture, cursor: &str) -> Result<TailStream, JournalErro
     fixture.journal.tail(&tenant(), &project(), cursor).await
 }
 
-#[tokio::test]
-async fn whole_commits_come_in_order() {
-    let fixture = Fixture::new().await;
+async fn whole_commits_come_in_order(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
     fixture
         .append("main", vec![about("r", "a"), draft("b")])
         .await;
@@ -63,9 +73,8 @@ async fn whole_commits_come_in_order() {
     assert!(visible.sees(1, 2) && !visible.sees(1, 3) && visible.sees(2, 1));
 }
 
-#[tokio::test]
-async fn resuming_is_exclusive_at_every_point_and_after_a_restart() {
-    let fixture = Fixture::new().await;
+async fn resuming_is_exclusive_at_every_point_and_after_a_restart(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
     for number in 0..6 {
         fixture
             .append("main", vec![draft(&number.to_string())])
@@ -85,9 +94,8 @@ async fn resuming_is_exclusive_at_every_point_and_after_a_restart() {
     }
 }
 
-#[tokio::test]
-async fn an_append_wakes_a_waiting_tail() {
-    let fixture = Fixture::new().await;
+async fn an_append_wakes_a_waiting_tail(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
     fixture.append("main", vec![draft("a")]).await;
     let mut follow = tail(&fixture, "").await.unwrap();
     let (_, resume) = take_to(&mut follow, 1).await;
@@ -112,9 +120,8 @@ async fn an_append_wakes_a_waiting_tail() {
     assert_eq!(frames.len(), 1);
 }
 
-#[tokio::test]
-async fn a_slow_reader_misses_nothing() {
-    let fixture = Fixture::new().await;
+async fn a_slow_reader_misses_nothing(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
     fixture.append("main", vec![draft("first")]).await;
     let mut follow = tail(&fixture, "").await.unwrap();
     take_to(&mut follow, 1).await;
@@ -137,9 +144,8 @@ async fn a_slow_reader_misses_nothing() {
     assert_eq!(frames.last().unwrap().events.len(), 4);
 }
 
-#[tokio::test]
-async fn wrong_cursors_are_told_apart() {
-    let fixture = Fixture::new().await;
+async fn wrong_cursors_are_told_apart(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
     fixture.append("main", vec![draft("a")]).await;
     let (_, cursor) = take_to(&mut tail(&fixture, "").await.unwrap(), 1).await;
     for wrong in ["x", "00", &cursor[2..]] {
@@ -171,14 +177,11 @@ async fn wrong_cursors_are_told_apart() {
 }
 
 /// Copies a closed journal, goes on in both copies, and offers one's cursors to the other.
-#[tokio::test]
-async fn a_restored_journal_knows_cursors_of_the_lost_history() {
-    let fixture = Fixture::new().await;
+async fn a_restored_journal_knows_cursors_of_the_lost_history(backend: Backend) {
+    let fixture = Fixture::at(Site::alone(backend).await).await;
     fixture.append("main", vec![draft("a")]).await;
     fixture.journal.shutdown().await.unwrap();
-    let backup = tempfile::tempdir().unwrap();
-    let file = "journal.sqlite";
-    std::fs::copy(fixture.path().join(file), backup.path().join(file)).unwrap();
+    let backup = fixture.site.copy("journal", "journal.sqlite").await;
 
     let fixture = fixture.restarted().await;
     fixture.append("main", vec![draft("lost 1")]).await;
@@ -187,7 +190,7 @@ async fn a_restored_journal_knows_cursors_of_the_lost_history() {
     let (_, two) = take_to(&mut follow, 2).await;
     let (_, three) = take_to(&mut follow, 3).await;
 
-    let journal = open(backup.path(), fixture.clock.clone()).await.unwrap();
+    let journal = open(&backup, fixture.clock.clone()).await.unwrap();
     journal
         .append(append_to("main", vec![draft("other")]))
         .await
@@ -209,9 +212,8 @@ async fn a_restored_journal_knows_cursors_of_the_lost_history() {
     assert!(matches!(error, JournalError::CursorForked), "{error}");
 }
 
-#[tokio::test]
-async fn shutdown_ends_a_tail() {
-    let fixture = Fixture::new().await;
+async fn shutdown_ends_a_tail(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
     fixture.append("main", vec![draft("a")]).await;
     let mut follow = tail(&fixture, "").await.unwrap();
     take_to(&mut follow, 1).await;

@@ -9,12 +9,25 @@ use std::time::Duration;
 use common::*;
 use commonplace_journal::{JournalError, Options, start};
 use commonplace_storage::StorageError;
+use commonplace_testkit::{Backend, Site, each_backend};
 use commonplace_types::SystemClock;
 use futures::future::join_all;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn one_refused_append_leaves_its_group_alone() {
-    let fixture = Fixture::new().await;
+each_backend!(
+    heads_within_a_group_follow_each_other,
+    new_projects_in_one_group_stay_apart,
+    a_full_queue_refuses_at_once,
+);
+each_backend!(threads = 4:
+    one_refused_append_leaves_its_group_alone,
+    of_many_that_insist_on_one_head_one_wins,
+    the_same_request_at_once_is_done_once,
+    shutdown_answers_what_was_taken_and_keeps_it,
+    cancelled_appends_harm_nobody,
+);
+
+async fn one_refused_append_leaves_its_group_alone(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
     let first = fixture.append("main", vec![draft("first")]).await;
     let appends = (0..200).map(|number| {
         let mut request = append_to("main", vec![draft(&number.to_string())]);
@@ -41,9 +54,8 @@ async fn one_refused_append_leaves_its_group_alone() {
     assert_eq!((report.first_break, report.commits_checked), (None, 52));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_many_that_insist_on_one_head_one_wins() {
-    let fixture = Fixture::new().await;
+async fn of_many_that_insist_on_one_head_one_wins(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
     let head = fixture
         .append("main", vec![draft("first")])
         .await
@@ -62,9 +74,8 @@ async fn of_many_that_insist_on_one_head_one_wins() {
     assert_eq!(won.count(), 1);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn the_same_request_at_once_is_done_once() {
-    let fixture = Fixture::new().await;
+async fn the_same_request_at_once_is_done_once(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
     fixture.append("main", vec![draft("first")]).await;
     let appends = (0..40).map(|_| {
         let mut request = append_to("main", vec![update("r", "same")]);
@@ -82,9 +93,8 @@ async fn the_same_request_at_once_is_done_once() {
     assert_eq!(fixture.titles(&on("main")).await.len(), 2);
 }
 
-#[tokio::test]
-async fn heads_within_a_group_follow_each_other() {
-    let fixture = Fixture::new().await;
+async fn heads_within_a_group_follow_each_other(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
     fixture.append("main", vec![about("r", "base")]).await;
     // On one thread all of these wait before the writer runs, so they form one group.
     let appends =
@@ -98,9 +108,8 @@ async fn heads_within_a_group_follow_each_other() {
     assert_eq!(report.first_break, None);
 }
 
-#[tokio::test]
-async fn new_projects_in_one_group_stay_apart() {
-    let fixture = Fixture::new().await;
+async fn new_projects_in_one_group_stay_apart(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
     let appends = (0..6).map(|number| {
         let mut request = append_to("main", vec![draft(&number.to_string())]);
         request.project = commonplace_types::ProjectName::new(format!("p{}", number % 3)).unwrap();
@@ -123,14 +132,13 @@ async fn new_projects_in_one_group_stay_apart() {
     }
 }
 
-#[tokio::test]
-async fn a_full_queue_refuses_at_once() {
-    let folder = tempfile::tempdir().unwrap();
+async fn a_full_queue_refuses_at_once(backend: Backend) {
+    let site = Site::new(backend);
     let options = Options {
         queue_appends: 4,
         ..Options::default()
     };
-    let journal = start(options, folder.path(), Arc::new(SystemClock))
+    let journal = start(options, site.place("journal"), Arc::new(SystemClock))
         .await
         .unwrap();
     // Polled one after the other on one thread, before the writer runs.
@@ -154,9 +162,8 @@ async fn a_full_queue_refuses_at_once() {
         .unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn shutdown_answers_what_was_taken_and_keeps_it() {
-    let fixture = Fixture::new().await;
+async fn shutdown_answers_what_was_taken_and_keeps_it(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
     fixture.append("main", vec![draft("first")]).await;
     let appends: Vec<_> = (0..100)
         .map(|number| {
@@ -178,9 +185,8 @@ async fn shutdown_answers_what_was_taken_and_keeps_it() {
     assert_eq!(fixture.titles(&on("main")).await.len(), kept);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn cancelled_appends_harm_nobody() {
-    let fixture = Fixture::new().await;
+async fn cancelled_appends_harm_nobody(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
     fixture.append("main", vec![draft("first")]).await;
     for number in 0..50 {
         let request = append_to("main", vec![draft(&number.to_string())]);
@@ -194,8 +200,8 @@ async fn cancelled_appends_harm_nobody() {
 
 #[tokio::test]
 async fn a_second_process_is_refused() {
-    let fixture = Fixture::new().await;
-    let Err(error) = open(&fixture.path(), fixture.clock.clone()).await else {
+    let fixture = Fixture::new(Backend::Sqlite).await;
+    let Err(error) = open(&fixture.site, fixture.clock.clone()).await else {
         panic!("opened twice");
     };
     let JournalError::Storage(cause) = &error else {
@@ -208,7 +214,7 @@ async fn a_second_process_is_refused() {
 
 #[tokio::test]
 async fn a_damaged_file_is_refused_and_left_alone() {
-    let fixture = Fixture::new().await;
+    let fixture = Fixture::new(Backend::Sqlite).await;
     fixture
         .append("main", (0..200).map(|n| draft(&n.to_string())).collect())
         .await;
@@ -217,7 +223,7 @@ async fn a_damaged_file_is_refused_and_left_alone() {
     let mut bytes = std::fs::read(&file).unwrap();
     bytes[4_096..4_160].fill(0x5a);
     std::fs::write(&file, &bytes).unwrap();
-    let Err(error) = open(&fixture.path(), fixture.clock.clone()).await else {
+    let Err(error) = open(&fixture.site, fixture.clock.clone()).await else {
         panic!("opened a damaged file");
     };
     let text = error.to_string();
@@ -234,7 +240,7 @@ async fn a_damaged_file_is_refused_and_left_alone() {
 
 #[tokio::test]
 async fn a_newer_file_is_refused() {
-    let fixture = Fixture::new().await;
+    let fixture = Fixture::new(Backend::Sqlite).await;
     fixture.append("main", vec![draft("a")]).await;
     fixture.journal.shutdown().await.unwrap();
     let file = fixture.path().join("journal.sqlite");
@@ -243,7 +249,7 @@ async fn a_newer_file_is_refused() {
         "INSERT INTO schema_migration (version, name) VALUES (99, 'later')",
     )
     .await;
-    let Err(error) = open(&fixture.path(), fixture.clock.clone()).await else {
+    let Err(error) = open(&fixture.site, fixture.clock.clone()).await else {
         panic!("opened a newer file");
     };
     let text = error.to_string();

@@ -38,6 +38,8 @@ pub struct NodeOptions {
     pub gateway_tls: TlsOptions,
     /// Calls between services.
     pub transport: TransportOptions,
+    /// The database of every store; without one, files in the data folder.
+    pub database: commonplace_storage::Options,
     /// Logs and traces.
     pub telemetry: commonplace_telemetry::Options,
     /// The port's own settings.
@@ -69,6 +71,7 @@ impl Default for NodeOptions {
             tls: Default::default(),
             gateway_tls: Default::default(),
             transport: Default::default(),
+            database: Default::default(),
             telemetry: Default::default(),
             gateway: Default::default(),
             ingest: Default::default(),

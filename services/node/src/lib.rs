@@ -9,12 +9,14 @@
 //! the data folder. Left out: what decides which process plays which role.
 
 mod config;
+mod migrate;
 mod node;
 mod peers;
 mod ports;
 mod role;
 
 pub use config::{NodeOptions, default_data_dir, default_model_dir};
+pub use migrate::{Schema, migrate, schemas};
 pub use node::{Channels, Node, NodeError, Surroundings, VERSION};
 pub use peers::Peers;
 pub use ports::{PortError, Ports};

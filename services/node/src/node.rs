@@ -1,16 +1,17 @@
 //! Starts the services of one process, in the order in which they call each other.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use commonplace_embed::Model;
 use commonplace_gateway::service::Info;
 use commonplace_rpc::server::Readiness;
 use commonplace_rpc::{Channel, Layered, Limits, Tls, TlsError};
-use commonplace_storage::{DataFolder, StorageError};
+use commonplace_storage::{DataFolder, Place, StorageError};
 use commonplace_telemetry::Metrics;
 use commonplace_types::{Clock, Invalid};
+use tokio::sync::watch;
 use tonic::service::Routes;
 
 use crate::{NodeOptions, Role, peers};
@@ -255,10 +256,11 @@ impl Start<'_> {
         if !self.plays(Role::Journal) {
             return Ok((self.elsewhere(Role::Journal)?, None));
         }
-        let folder = self.own_folder("journal")?;
+        let place = self.own_place("journal")?;
         let options = self.options.journal.clone();
-        let journal = commonplace_journal::start(options, &folder, self.clock.clone()).await?;
+        let journal = commonplace_journal::start(options, place, self.clock.clone()).await?;
         let channel = self.here(Role::Journal, Routes::new(journal.service()));
+        self.follow(Role::Journal, journal.ready());
         Ok((channel, Some(journal)))
     }
 
@@ -266,9 +268,9 @@ impl Start<'_> {
         if !self.plays(Role::Policy) {
             return Ok((self.elsewhere(Role::Policy)?, None));
         }
-        let folder = self.own_folder("policy")?;
+        let place = self.own_place("policy")?;
         let options = self.options.policy.clone();
-        let policy = commonplace_policy::start(options, &folder, self.clock.clone()).await?;
+        let policy = commonplace_policy::start(options, place, self.clock.clone()).await?;
         let channel = self.here(Role::Policy, Routes::new(policy.service()));
         Ok((channel, Some(policy)))
     }
@@ -305,11 +307,11 @@ impl Start<'_> {
         if !self.plays(Role::Retrieval) {
             return Ok((self.elsewhere(Role::Retrieval)?, None));
         }
-        let folder = self.own_folder("retrieval")?;
+        let place = self.own_place("retrieval")?;
         let (options, clock) = (self.options.retrieval.clone(), self.clock.clone());
         let (index, policy) = (index.clone(), policy.clone());
         let retrieval =
-            commonplace_retrieval::start(options, &folder, index, policy, clock).await?;
+            commonplace_retrieval::start(options, place, index, policy, clock).await?;
         let channel = self.here(Role::Retrieval, Routes::new(retrieval.service()));
         Ok((channel, Some(retrieval)))
     }
@@ -341,28 +343,49 @@ impl Start<'_> {
         peers::channel(self.options, role, self.surroundings.tls.as_ref())
     }
 
-    /// Each service has a folder of its own, and looks into no other.
-    fn own_folder(&self, service: &str) -> Result<PathBuf, NodeError> {
-        own_folder(&self.options.data_dir, service)
+    /// Each service has a folder or a schema of its own, and looks into no other.
+    fn own_place(&self, service: &str) -> Result<Place, NodeError> {
+        place(self.options, service)
+    }
+
+    /// A service that can stand by is ready when it says so.
+    fn follow(&self, role: Role, mut ready: watch::Receiver<bool>) {
+        let readiness = self.surroundings.readiness.clone();
+        readiness.set(role.service(), *ready.borrow_and_update());
+        tokio::spawn(async move {
+            while ready.changed().await.is_ok() {
+                readiness.set(role.service(), *ready.borrow_and_update());
+            }
+        });
     }
 }
 
 /// Takes the data folder if a service of this process keeps something in it.
 fn lock_folder(options: &NodeOptions) -> Result<Option<DataFolder>, NodeError> {
-    let keeps = |role: &Role| !matches!(role, Role::Gateway | Role::Ingest);
+    let in_files = options.database.url.is_empty();
+    let keeps = |role: &Role| match role {
+        Role::Gateway | Role::Ingest => false,
+        Role::Index => true,
+        Role::Journal | Role::Policy | Role::Retrieval => in_files,
+    };
     match options.roles.iter().any(keeps) {
         true => Ok(Some(DataFolder::lock(&options.data_dir)?)),
         false => Ok(None),
     }
 }
 
-fn own_folder(data: &Path, service: &str) -> Result<PathBuf, NodeError> {
-    let path = data.join(service);
-    std::fs::create_dir_all(&path).map_err(|cause| NodeError::Folder {
-        path: path.clone(),
-        cause,
-    })?;
-    Ok(path)
+/// Where a service keeps its data: its schema, or a folder of its own, which is made.
+pub(crate) fn place(options: &NodeOptions, service: &str) -> Result<Place, NodeError> {
+    let place = options
+        .database
+        .place(service, &options.data_dir.join(service))?;
+    if let Place::Folder(path) = &place {
+        std::fs::create_dir_all(path).map_err(|cause| NodeError::Folder {
+            path: path.clone(),
+            cause,
+        })?;
+    }
+    Ok(place)
 }
 
 fn with_reflection(routes: Routes) -> Routes {

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
+use commonplace_storage::Place;
 use commonplace_types::{Clock, Invalid, PolicyId, TenantName, Timestamp};
 
 use crate::config::Options;
@@ -12,6 +12,8 @@ use crate::error::PolicyError;
 use crate::rules::Rules;
 use crate::store::Store;
 use crate::{builtin, parse};
+
+mod follow;
 
 /// One version of a policy: never changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,18 +116,23 @@ struct Inner {
     shipped: BTreeMap<PolicyId, Arc<Version>>,
     /// What tenants stored themselves or chose; the shipped rest is not repeated here.
     own: RwLock<Own>,
-    /// Held while something is written, so that versions are numbered one after the other.
+    /// Held while something is written, so that this process numbers versions one after the other.
     writing: tokio::sync::Mutex<()>,
+    /// Looks for what other processes wrote.
+    follower: Mutex<Option<tokio::task::JoinHandle<()>>>,
 }
 
+/// A put starts over this often when another process took the number.
+const ATTEMPTS: u32 = 16;
+
 impl Catalog {
-    /// Opens the store in the folder and reads what is in it.
+    /// Opens the store and reads what is in it.
     pub async fn open(
         options: Options,
-        folder: &Path,
+        place: &Place,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, PolicyError> {
-        let store = Store::open(folder).await?;
+        let store = Store::open(place).await?;
         let shipped = builtin::all()?;
         let inner = Inner {
             options,
@@ -137,13 +144,16 @@ impl Catalog {
                 .collect(),
             own: RwLock::default(),
             writing: tokio::sync::Mutex::default(),
+            follower: Mutex::default(),
         };
-        for (tenant, id) in inner.store.ids().await? {
-            inner.refresh(&tenant, &id).await?;
+        let seen = inner.store.changes().await?;
+        inner.refresh_all().await?;
+        let inner = Arc::new(inner);
+        if let Some(seen) = seen {
+            let task = tokio::spawn(follow::follow(Arc::downgrade(&inner), seen));
+            *inner.follower() = Some(task);
         }
-        Ok(Self {
-            inner: Arc::new(inner),
-        })
+        Ok(Self { inner })
     }
 
     /// One version of a policy; 0 is the active one.
@@ -155,7 +165,7 @@ impl Catalog {
         id: &str,
         number: u64,
     ) -> Result<Found, PolicyError> {
-        let (id, entry) = self.inner.known(tenant, id)?;
+        let (id, entry) = self.inner.known(tenant, id).await?;
         let active = entry.active.number;
         if number == 0 || number == active {
             return Ok(Found::new(entry.active, active));
@@ -232,6 +242,10 @@ impl Catalog {
 
     /// Waits for what is being written, then closes the database.
     pub async fn close(self) -> Result<(), PolicyError> {
+        let follower = self.inner.follower().take();
+        if let Some(follower) = follower {
+            follower.abort();
+        }
         let _writing = self.inner.writing.lock().await;
         self.inner.store.close().await
     }
@@ -275,6 +289,23 @@ async fn to_the_end<T: Send + 'static>(
 }
 
 impl Inner {
+    /// Whether other processes write to the store too.
+    fn shared(&self) -> bool {
+        self.follower().is_some()
+    }
+
+    fn follower(&self) -> MutexGuard<'_, Option<tokio::task::JoinHandle<()>>> {
+        self.follower.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Brings memory in line with the disk.
+    async fn refresh_all(&self) -> Result<(), PolicyError> {
+        for (tenant, id) in self.store.ids().await? {
+            self.refresh(&tenant, &id).await?;
+        }
+        Ok(())
+    }
+
     fn own(&self) -> RwLockReadGuard<'_, Own> {
         // Whoever panicked while holding it left whole entries behind.
         self.own.read().unwrap_or_else(PoisonError::into_inner)
@@ -298,9 +329,15 @@ impl Inner {
         entries
     }
 
-    fn known(&self, tenant: &TenantName, id: &str) -> Result<(PolicyId, Entry), PolicyError> {
+    async fn known(&self, tenant: &TenantName, id: &str) -> Result<(PolicyId, Entry), PolicyError> {
         let parsed = PolicyId::new(id).map_err(|invalid| Invalid::new("id", invalid.problem))?;
         if let Some(entry) = self.entry(tenant, &parsed) {
+            return Ok((parsed, entry));
+        }
+        // Another process may have put it just now.
+        if self.shared()
+            && let Some(entry) = self.refresh(tenant, &parsed).await?
+        {
             return Ok((parsed, entry));
         }
         let known = self.entries(tenant).into_keys().collect();
@@ -332,31 +369,50 @@ impl Inner {
         activate: bool,
     ) -> Result<Found, PolicyError> {
         let _writing = self.writing.lock().await;
-        let id = checked.id.clone();
-        let before = self.entry(&tenant, &id);
-        self.check_room(&tenant, &id)?;
-        let written = match &before {
+        for _ in 0..ATTEMPTS {
+            let kept = self.try_put(&tenant, &checked, activate).await;
+            // Even after an error: a commit whose answer was lost may have been kept.
+            let entry = self.refresh(&tenant, &checked.id).await?;
+            if kept? {
+                let entry = entry.ok_or(PolicyError::Interrupted)?;
+                return Ok(Found::new(entry.newest, entry.active.number));
+            }
+        }
+        Err(PolicyError::Contended)
+    }
+
+    /// False: another process took the number.
+    async fn try_put(
+        &self,
+        tenant: &TenantName,
+        checked: &Version,
+        activate: bool,
+    ) -> Result<bool, PolicyError> {
+        let id = &checked.id;
+        let before = match self.shared() {
+            true => self.refresh(tenant, id).await?,
+            false => self.entry(tenant, id),
+        };
+        self.check_room(tenant, id)?;
+        match &before {
             Some(entry) if entry.newest.source == checked.source => {
-                if !activate || entry.active.number == entry.newest.number {
-                    return Ok(Found::new(entry.newest.clone(), entry.active.number));
+                let number = entry.newest.number;
+                if activate && entry.active.number != number {
+                    let (tenant, id) = (tenant.clone(), id.clone());
+                    self.store.activate(tenant, id, number).await?;
                 }
-                self.store
-                    .activate(tenant.clone(), id.clone(), entry.newest.number)
-                    .await
+                Ok(true)
             }
             _ => {
                 let number = before.as_ref().map_or(1, |entry| entry.newest.number + 1);
                 let activate = activate || before.is_none();
-                self.store
-                    .put(tenant.clone(), Version { number, ..checked }, activate)
-                    .await
+                let version = Version {
+                    number,
+                    ..checked.clone()
+                };
+                self.store.put(tenant.clone(), version, activate).await
             }
-        };
-        // Even after an error: a commit whose answer was lost may have been kept.
-        let entry = self.refresh(&tenant, &id).await?;
-        written?;
-        let entry = entry.ok_or(PolicyError::Interrupted)?;
-        Ok(Found::new(entry.newest, entry.active.number))
+        }
     }
 
     fn check_room(&self, tenant: &TenantName, id: &PolicyId) -> Result<(), PolicyError> {

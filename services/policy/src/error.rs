@@ -50,6 +50,9 @@ pub enum PolicyError {
     /// The database failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// Others kept putting versions of the same policy in between.
+    #[error("other versions of the policy were put at the same time: try again")]
+    Contended,
     /// The work ended before it answered.
     #[error("the work was broken off")]
     Interrupted,
@@ -87,11 +90,8 @@ impl Reason for PolicyError {
                 Failure::new(Code::ResourceExhausted, "POLICY_LIMIT").metadata("limit", most)
             }
             Self::Damaged { .. } => Failure::new(Code::DataLoss, "POLICY_DAMAGED"),
-            Self::Storage(StorageError::Full(_)) => {
-                Failure::new(Code::ResourceExhausted, "DISK_FULL")
-            }
-            Self::Storage(StorageError::Busy(_)) => Failure::new(Code::Unavailable, "STORAGE_BUSY"),
-            Self::Storage(_) => Failure::new(Code::Internal, "STORAGE_FAILED"),
+            Self::Storage(error) => error.failure(),
+            Self::Contended => Failure::new(Code::Aborted, "POLICY_CONTENDED"),
             Self::Interrupted => Failure::new(Code::Internal, "INTERRUPTED"),
         }
     }

@@ -10,7 +10,9 @@
 //! - The hash is over the rules, not over how they were written: equal rules, equal hash, on any machine.
 //! - The shipped policies are version 1 of their ids; a tenant's own versions follow, and never show to
 //!   another tenant.
-//! - The active and the newest versions are in memory; a look-up of the active one touches no disk.
+//! - The active and the newest versions are in memory; a look-up of the active one touches no disk. Where
+//!   several processes share a database, each looks for changes every `policy.refresh_ms`, so that is how
+//!   old an active version may be; versions are numbered by the database.
 //!
 //! Left out: applying a policy (that is retrieval's), trying one against another, and authorization.
 
@@ -27,10 +29,10 @@ pub mod service;
 mod store;
 mod yaml;
 
-use std::path::Path;
 use std::sync::Arc;
 
 use commonplace_proto::policy::policy_service_server::PolicyServiceServer;
+use commonplace_storage::{Place, SchemaState, StorageError};
 use commonplace_types::Clock;
 
 pub use config::Options;
@@ -42,13 +44,23 @@ pub struct Policies {
     service: service::Service,
 }
 
-/// Opens `policy.db` in the folder, and reads the active policies into memory.
+/// How the schema at a place stands beside what this program knows.
+pub async fn schema_state(place: &Place) -> Result<SchemaState, StorageError> {
+    store::Store::schema_state(place).await
+}
+
+/// Brings the schema at a place up to date.
+pub async fn migrate(place: &Place) -> Result<(), PolicyError> {
+    store::Store::open(place).await?.close().await
+}
+
+/// Opens `policy.db` in a folder, or a schema, and reads the active policies into memory.
 pub async fn start(
     options: Options,
-    data_dir: &Path,
+    place: impl Into<Place>,
     clock: Arc<dyn Clock>,
 ) -> Result<Policies, PolicyError> {
-    let catalog = catalog::Catalog::open(options, data_dir, clock).await?;
+    let catalog = catalog::Catalog::open(options, &place.into(), clock).await?;
     Ok(Policies {
         service: service::Service { catalog },
     })

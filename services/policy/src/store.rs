@@ -1,18 +1,22 @@
 //! Policies on disk: every version ever put, and which one is active.
 
-use std::path::Path;
-
-use commonplace_storage::{Database, Migration, StorageError, Transaction};
+use commonplace_storage::{
+    Database, Dialect, Migration, Place, SchemaState, StorageError, Transaction,
+};
 use commonplace_types::{PolicyId, TenantName, Timestamp};
-use sea_orm::{ConnectionTrait, DbErr, QueryResult, Statement, Value};
+use sea_orm::{DbErr, QueryResult, Value};
 
 use crate::catalog::Version;
 use crate::error::PolicyError;
 
+/// The SQLite file.
+const FILE: &str = "policy.db";
+
 const MIGRATIONS: &[Migration] = &[Migration {
     version: 1,
     name: "policies",
-    statements: &[
+    oldest: 1,
+    sqlite: &[
         "CREATE TABLE policy_version (
             tenant TEXT NOT NULL,
             id TEXT NOT NULL,
@@ -28,6 +32,26 @@ const MIGRATIONS: &[Migration] = &[Migration {
             version INTEGER NOT NULL,
             PRIMARY KEY (tenant, id)
         ) STRICT, WITHOUT ROWID",
+    ],
+    postgres: &[
+        "CREATE TABLE policy_version (
+            tenant TEXT COLLATE \"C\" NOT NULL,
+            id TEXT COLLATE \"C\" NOT NULL,
+            version BIGINT NOT NULL,
+            hash TEXT NOT NULL,
+            source TEXT NOT NULL,
+            created_micros BIGINT NOT NULL,
+            PRIMARY KEY (tenant, id, version)
+        )",
+        "CREATE TABLE active_policy (
+            tenant TEXT COLLATE \"C\" NOT NULL,
+            id TEXT COLLATE \"C\" NOT NULL,
+            version BIGINT NOT NULL,
+            PRIMARY KEY (tenant, id)
+        )",
+        // One row; raised by every write, so that other processes see that there was one.
+        "CREATE TABLE change (id BIGINT PRIMARY KEY CHECK (id = 1), counter BIGINT NOT NULL)",
+        "INSERT INTO change VALUES (1, 0)",
     ],
 }];
 
@@ -47,10 +71,26 @@ pub(crate) struct Kept {
 }
 
 impl Store {
-    /// Opens or creates `policy.db` in the folder.
-    pub(crate) async fn open(folder: &Path) -> Result<Self, StorageError> {
-        let database = Database::open_sqlite(&folder.join("policy.db"), MIGRATIONS).await?;
+    /// Opens or creates it: `policy.db` in a folder, or a schema.
+    pub(crate) async fn open(place: &Place) -> Result<Self, StorageError> {
+        let database = Database::open(place, FILE, MIGRATIONS).await?;
         Ok(Self { database })
+    }
+
+    /// How its schema stands.
+    pub(crate) async fn schema_state(place: &Place) -> Result<SchemaState, StorageError> {
+        Database::schema_state(place, FILE, MIGRATIONS).await
+    }
+
+    /// Grows with every write of any process; none where this process is the only one.
+    pub(crate) async fn changes(&self) -> Result<Option<u64>, StorageError> {
+        if self.database.dialect() == Dialect::Sqlite {
+            return Ok(None);
+        }
+        let rows = self
+            .query("SELECT counter FROM change WHERE id = 1", Vec::new())
+            .await?;
+        rows.first().map(|row| number(row, 0)).transpose()
     }
 
     /// Every id there is something about, sorted.
@@ -100,30 +140,36 @@ impl Store {
         rows.first().map(version).transpose()
     }
 
-    /// Keeps a version, and makes it the active one if asked.
+    /// Keeps a version, and makes it the active one if asked. False: there is one of that number already,
+    /// from another process; nothing was kept.
     pub(crate) async fn put(
         &self,
         tenant: TenantName,
         version: Version,
         activate: bool,
-    ) -> Result<(), PolicyError> {
+    ) -> Result<bool, PolicyError> {
+        let values = [
+            whole(version.number),
+            version.hash.clone().into(),
+            version.source.clone().into(),
+            version.created.map_or(0, Timestamp::as_micros).into(),
+        ];
+        let values = [key(&tenant, &version.id), values.to_vec()].concat();
+        let (id, number) = (version.id, version.number);
+        let sql = format!(
+            "INSERT INTO policy_version ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+        );
         self.database
             .write(move |transaction| {
+                let (sql, values) = (sql.clone(), values.clone());
+                let (tenant, id) = (tenant.clone(), id.clone());
                 Box::pin(async move {
-                    let mut values = key(&tenant, &version.id);
-                    values.extend([
-                        whole(version.number),
-                        version.hash.clone().into(),
-                        version.source.clone().into(),
-                        version.created.map_or(0, Timestamp::as_micros).into(),
-                    ]);
-                    let sql =
-                        format!("INSERT INTO policy_version ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)");
-                    run(transaction, &sql, values).await?;
-                    if activate {
-                        set_active(transaction, &tenant, &version.id, version.number).await?;
+                    raise(transaction).await?;
+                    let kept = transaction.execute(&sql, values).await? == 1;
+                    if kept && activate {
+                        set_active(transaction, &tenant, &id, number).await?;
                     }
-                    Ok(())
+                    Ok(kept)
                 })
             })
             .await
@@ -138,7 +184,11 @@ impl Store {
     ) -> Result<(), PolicyError> {
         self.database
             .write(move |transaction| {
-                Box::pin(async move { set_active(transaction, &tenant, &id, number).await })
+                let (tenant, id) = (tenant.clone(), id.clone());
+                Box::pin(async move {
+                    raise(transaction).await?;
+                    Ok(set_active(transaction, &tenant, &id, number).await?)
+                })
             })
             .await
     }
@@ -149,10 +199,18 @@ impl Store {
     }
 
     async fn query(&self, sql: &str, values: Vec<Value>) -> Result<Vec<QueryResult>, StorageError> {
-        let reader = self.database.reader();
-        let statement = Statement::from_sql_and_values(reader.get_database_backend(), sql, values);
-        Ok(reader.query_all_raw(statement).await?)
+        self.database.query(sql, values).await
     }
+}
+
+/// Tells other processes that something is written. First in each transaction, so that writers of several
+/// processes queue here and cannot wait for each other in a circle.
+async fn raise(transaction: &Transaction) -> Result<(), StorageError> {
+    if transaction.dialect() == Dialect::Postgres {
+        let sql = "UPDATE change SET counter = counter + 1 WHERE id = 1";
+        transaction.execute(sql, Vec::new()).await?;
+    }
+    Ok(())
 }
 
 async fn set_active(
@@ -160,19 +218,12 @@ async fn set_active(
     tenant: &TenantName,
     id: &PolicyId,
     number: u64,
-) -> Result<(), PolicyError> {
+) -> Result<(), StorageError> {
     let sql = "INSERT INTO active_policy (tenant, id, version) VALUES (?, ?, ?)
         ON CONFLICT (tenant, id) DO UPDATE SET version = excluded.version";
     let mut values = key(tenant, id);
     values.push(whole(number));
-    Ok(run(transaction, sql, values).await?)
-}
-
-async fn run(transaction: &Transaction, sql: &str, values: Vec<Value>) -> Result<(), StorageError> {
-    let backend = transaction.get_database_backend();
-    transaction
-        .execute_raw(Statement::from_sql_and_values(backend, sql, values))
-        .await?;
+    transaction.execute(sql, values).await?;
     Ok(())
 }
 

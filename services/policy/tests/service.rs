@@ -2,21 +2,29 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::path::Path;
 use std::sync::Arc;
 
 use commonplace_policy::{Options, Policies};
 use commonplace_proto::policy as proto;
 use commonplace_proto::policy::policy_service_client::PolicyServiceClient;
 use commonplace_rpc::{Channel, Code, Failure};
+use commonplace_testkit::{Backend, Site, each_backend};
 use commonplace_types::{ManualClock, Timestamp};
 use tonic::service::Routes;
 
+each_backend!(
+    the_shipped_policies_are_there_at_once,
+    a_put_adds_a_version_and_never_changes_one,
+    what_is_wrong_is_refused_and_nothing_is_stored,
+    what_is_unknown_is_named_with_what_there_is,
+    puts_at_the_same_time_each_get_their_version,
+);
+
 type Client = PolicyServiceClient<Channel>;
 
-async fn start(folder: &Path, options: Options) -> (Policies, Client) {
+async fn start(site: &Site, options: Options) -> (Policies, Client) {
     let clock = ManualClock::new(Timestamp::parse("2026-11-21T08:00:00Z").unwrap());
-    let policies = commonplace_policy::start(options, folder, Arc::new(clock))
+    let policies = commonplace_policy::start(options, site.place("policy"), Arc::new(clock))
         .await
         .unwrap();
     let channel = Channel::in_process(Routes::new(policies.service()).prepare());
@@ -100,10 +108,9 @@ const SHIPPED: [&str; 7] = [
     "qa_test_gen@1",
 ];
 
-#[tokio::test]
-async fn the_shipped_policies_are_there_at_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let (_policies, mut client) = start(folder.path(), Options::default()).await;
+async fn the_shipped_policies_are_there_at_once(backend: Backend) {
+    let site = Site::new(backend);
+    let (_policies, mut client) = start(&site, Options::default()).await;
     assert_eq!(list(&mut client, 0).await, SHIPPED);
     let general = get(&mut client, "general", 0).await.unwrap();
     assert!(general.active && general.builtin && general.version == 1);
@@ -126,10 +133,9 @@ async fn the_shipped_policies_are_there_at_once() {
     }
 }
 
-#[tokio::test]
-async fn a_put_adds_a_version_and_never_changes_one() {
-    let folder = tempfile::tempdir().unwrap();
-    let (policies, mut client) = start(folder.path(), Options::default()).await;
+async fn a_put_adds_a_version_and_never_changes_one(backend: Backend) {
+    let site = Site::new(backend);
+    let (policies, mut client) = start(&site, Options::default()).await;
     let first = put(&mut client, request("mine", "tasks: [code_review]"))
         .await
         .unwrap();
@@ -181,7 +187,7 @@ async fn a_put_adds_a_version_and_never_changes_one() {
     assert_eq!(get(&mut client, "general", 0).await.unwrap().version, 1);
 
     policies.shutdown().await.unwrap();
-    let (_policies, mut client) = start(folder.path(), Options::default()).await;
+    let (_policies, mut client) = start(&site, Options::default()).await;
     let mut expected: Vec<&str> = SHIPPED.to_vec();
     expected.insert(1, "mine@2");
     assert_eq!(list(&mut client, 3).await, expected);
@@ -197,10 +203,9 @@ async fn a_put_adds_a_version_and_never_changes_one() {
     );
 }
 
-#[tokio::test]
-async fn what_is_wrong_is_refused_and_nothing_is_stored() {
-    let folder = tempfile::tempdir().unwrap();
-    let (_policies, mut client) = start(folder.path(), Options { max_policies: 1 }).await;
+async fn what_is_wrong_is_refused_and_nothing_is_stored(backend: Backend) {
+    let site = Site::new(backend);
+    let (_policies, mut client) = start(&site, Options { max_policies: 1 }).await;
     let failure = put(&mut client, request("mine", "weights:\n  lexical: loud"))
         .await
         .unwrap_err();
@@ -240,10 +245,9 @@ async fn what_is_wrong_is_refused_and_nothing_is_stored() {
     );
 }
 
-#[tokio::test]
-async fn what_is_unknown_is_named_with_what_there_is() {
-    let folder = tempfile::tempdir().unwrap();
-    let (_policies, mut client) = start(folder.path(), Options::default()).await;
+async fn what_is_unknown_is_named_with_what_there_is(backend: Backend) {
+    let site = Site::new(backend);
+    let (_policies, mut client) = start(&site, Options::default()).await;
     let failure = get(&mut client, "nope", 0).await.unwrap_err();
     assert_eq!(
         (failure.code, failure.reason.as_str()),
@@ -281,10 +285,9 @@ async fn what_is_unknown_is_named_with_what_there_is() {
     }
 }
 
-#[tokio::test]
-async fn puts_at_the_same_time_each_get_their_version() {
-    let folder = tempfile::tempdir().unwrap();
-    let (_policies, client) = start(folder.path(), Options::default()).await;
+async fn puts_at_the_same_time_each_get_their_version(backend: Backend) {
+    let site = Site::new(backend);
+    let (_policies, client) = start(&site, Options::default()).await;
     let puts = (1..=20).map(|number| {
         let mut client = client.clone();
         tokio::spawn(

@@ -1,6 +1,11 @@
+use std::time::Duration;
+
 use commonplace_rpc::{Code, Failure, Reason};
 use commonplace_storage::StorageError;
 use commonplace_types::Invalid;
+
+/// How long a caller waits before it asks again for a pack to be kept.
+const TRY_AGAIN: Duration = Duration::from_millis(250);
 
 /// Why a call to the retrieval service failed.
 #[derive(Debug, thiserror::Error)]
@@ -71,12 +76,10 @@ impl Reason for RetrievalError {
             }
             Self::UnknownPack(_) => Failure::new(Code::NotFound, "PACK_NOT_FOUND"),
             Self::Damaged { .. } => Failure::new(Code::DataLoss, "PACK_DAMAGED"),
-            Self::Storage(StorageError::Full(_)) => {
-                Failure::new(Code::ResourceExhausted, "DISK_FULL")
+            Self::Storage(error) => error.failure(),
+            Self::NotKept { .. } => {
+                Failure::new(Code::Unavailable, "PACK_NOT_KEPT").retry_after(TRY_AGAIN)
             }
-            Self::Storage(StorageError::Busy(_)) => Failure::new(Code::Unavailable, "STORAGE_BUSY"),
-            Self::Storage(_) => Failure::new(Code::Internal, "STORAGE_FAILED"),
-            Self::NotKept { .. } => Failure::new(Code::Unavailable, "PACK_NOT_KEPT"),
             Self::ShuttingDown => Failure::new(Code::Unavailable, "SHUTTING_DOWN"),
         }
     }

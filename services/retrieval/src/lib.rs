@@ -38,12 +38,12 @@ mod store;
 pub mod testing;
 pub mod verify;
 
-use std::path::Path;
 use std::sync::Arc;
 
 use commonplace_proto::retrieval::retrieval_service_server::RetrievalServiceServer;
 use commonplace_rpc::Channel;
 use commonplace_rpc::server::MESSAGE_BYTES;
+use commonplace_storage::{Place, SchemaState, StorageError};
 use commonplace_types::Clock;
 
 pub use config::Options;
@@ -55,15 +55,26 @@ pub struct Retrieval {
     service: service::Service,
 }
 
-/// Opens `packs.db` in the folder and starts to write behind. `index` and `policy` lead to these services.
+/// How the schema at a place stands beside what this program knows.
+pub async fn schema_state(place: &Place) -> Result<SchemaState, StorageError> {
+    store::Store::schema_state(place).await
+}
+
+/// Brings the schema at a place up to date.
+pub async fn migrate(place: &Place) -> Result<(), StorageError> {
+    store::Store::migrate(place).await
+}
+
+/// Opens `packs.db` in a folder, or a schema, and starts to write behind. `index` and `policy` lead to these
+/// services.
 pub async fn start(
     options: Options,
-    data_dir: &Path,
+    place: impl Into<Place>,
     index: Channel,
     policy: Channel,
     clock: Arc<dyn Clock>,
 ) -> Result<Retrieval, RetrievalError> {
-    let store = store::Store::open(data_dir, &options).await?;
+    let store = store::Store::open(&place.into(), &options).await?;
     let client = client::Upstream::new(index, policy);
     let engine = Arc::new(engine::Engine::new(&options, clock, client, store));
     Ok(Retrieval {

@@ -4,14 +4,13 @@
 //! a crash before that can be made again; who needs it on disk asks for `durable`.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use commonplace_storage::{Database, Migration, StorageError};
+use commonplace_storage::{Database, Migration, Place, SchemaState, StorageError};
 use commonplace_types::{TenantName, Timestamp};
-use sea_orm::{ConnectionTrait, Statement};
+use sea_orm::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -19,10 +18,14 @@ use crate::config::Options;
 use crate::error::RetrievalError;
 use crate::pack::{self, Pack};
 
+/// The SQLite file.
+const FILE: &str = "packs.db";
+
 const MIGRATIONS: &[Migration] = &[Migration {
     version: 1,
     name: "packs",
-    statements: &["CREATE TABLE pack (
+    oldest: 1,
+    sqlite: &["CREATE TABLE pack (
         tenant TEXT NOT NULL,
         id TEXT NOT NULL,
         project TEXT NOT NULL,
@@ -31,7 +34,28 @@ const MIGRATIONS: &[Migration] = &[Migration {
         content BLOB NOT NULL,
         PRIMARY KEY (tenant, id)
     ) STRICT"],
+    postgres: &[
+        "CREATE TABLE pack (
+            tenant TEXT COLLATE \"C\" NOT NULL,
+            id TEXT COLLATE \"C\" NOT NULL,
+            project TEXT NOT NULL,
+            created_micros BIGINT NOT NULL,
+            bytes BIGINT NOT NULL,
+            content BYTEA NOT NULL,
+            PRIMARY KEY (tenant, id)
+        )",
+        // It is compressed already.
+        "ALTER TABLE pack ALTER COLUMN content SET STORAGE EXTERNAL",
+    ],
 }];
+
+/// Packs are ids of their content, so whoever comes first wrote the same.
+const INSERT: &str = "INSERT INTO pack (tenant, id, project, created_micros, bytes, content)
+    VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING";
+/// How often packs are tried again when the database is away or busy, and after what wait: as long as a
+/// restart takes, and less than callers wait.
+const TRIES: u32 = 20;
+const TRY_AGAIN: Duration = Duration::from_millis(250);
 
 /// zstd's fastest common level: packs are small and many.
 const LEVEL: i32 = 1;
@@ -82,9 +106,19 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens or creates `packs.db` in the folder and starts the writer.
-    pub async fn open(folder: &Path, options: &Options) -> Result<Self, StorageError> {
-        let database = Database::open_sqlite(&folder.join("packs.db"), MIGRATIONS).await?;
+    /// How its schema stands.
+    pub async fn schema_state(place: &Place) -> Result<SchemaState, StorageError> {
+        Database::schema_state(place, FILE, MIGRATIONS).await
+    }
+
+    /// Brings its schema up to date.
+    pub async fn migrate(place: &Place) -> Result<(), StorageError> {
+        Database::open(place, FILE, MIGRATIONS).await?.close().await
+    }
+
+    /// Opens or creates it, `packs.db` in a folder or a schema, and starts the writer.
+    pub async fn open(place: &Place, options: &Options) -> Result<Self, StorageError> {
+        let database = Database::open(place, FILE, MIGRATIONS).await?;
         let memory = Arc::new(Memory::new(options.cached_packs.max(1)));
         let (queue, jobs) = mpsc::channel(options.write_queue.max(1));
         let delay = Duration::from_millis(options.write_delay_ms);
@@ -155,16 +189,9 @@ impl Store {
     }
 
     async fn read(&self, tenant: &TenantName, id: &str) -> Result<Kept, RetrievalError> {
-        let reader = self.database.reader();
-        let statement = Statement::from_sql_and_values(
-            reader.get_database_backend(),
-            "SELECT content FROM pack WHERE tenant = ? AND id = ?",
-            [tenant.as_str().into(), id.into()],
-        );
-        let row = reader
-            .query_one_raw(statement)
-            .await
-            .map_err(StorageError::from)?;
+        let sql = "SELECT content FROM pack WHERE tenant = ? AND id = ?";
+        let values = vec![tenant.as_str().into(), id.into()];
+        let row = self.database.query_one(sql, values).await?;
         let row = row.ok_or_else(|| RetrievalError::UnknownPack(id.to_owned()))?;
         let compressed: Vec<u8> = row.try_get_by_index(0).map_err(StorageError::from)?;
         let damaged = |problem: String| RetrievalError::Damaged {
@@ -325,31 +352,52 @@ async fn write(database: &Database, batch: &[Job]) -> Result<(), String> {
             })
             .collect::<std::io::Result<Vec<_>>>()
     });
-    let rows = compressed.await.map_err(text)?.map_err(text)?;
-    let written: Result<(), StorageError> = database
+    let rows: Arc<Vec<Vec<Value>>> = Arc::new(
+        compressed
+            .await
+            .map_err(text)?
+            .map_err(text)?
+            .into_iter()
+            .map(row)
+            .collect(),
+    );
+    let mut tries = 0;
+    loop {
+        match insert(database, rows.clone()).await {
+            Err(StorageError::Unavailable(_) | StorageError::Busy(_)) if tries < TRIES => {
+                tries += 1;
+                tokio::time::sleep(TRY_AGAIN).await;
+            }
+            written => return written.map_err(text),
+        }
+    }
+}
+
+type Compressed = (Key, Arc<Kept>, Timestamp, Vec<u8>);
+
+fn row(((tenant, id), kept, created, content): Compressed) -> Vec<Value> {
+    vec![
+        tenant.as_str().into(),
+        id.into(),
+        kept.pack.recipe.project.as_str().into(),
+        created.as_micros().into(),
+        (kept.content.len() as i64).into(),
+        content.into(),
+    ]
+}
+
+async fn insert(database: &Database, rows: Arc<Vec<Vec<Value>>>) -> Result<(), StorageError> {
+    database
         .write(move |transaction| {
+            let rows = rows.clone();
             Box::pin(async move {
-                let sql = "INSERT OR IGNORE INTO pack
-                    (tenant, id, project, created_micros, bytes, content) VALUES (?, ?, ?, ?, ?, ?)";
-                for ((tenant, id), kept, created, content) in rows {
-                    let values = [
-                        tenant.as_str().into(),
-                        id.into(),
-                        kept.pack.recipe.project.as_str().into(),
-                        created.as_micros().into(),
-                        (kept.content.len() as i64).into(),
-                        content.into(),
-                    ];
-                    let backend = transaction.get_database_backend();
-                    transaction
-                        .execute_raw(Statement::from_sql_and_values(backend, sql, values))
-                        .await?;
+                for row in rows.iter() {
+                    transaction.execute(INSERT, row.clone()).await?;
                 }
                 Ok(())
             })
         })
-        .await;
-    written.map_err(text)
+        .await
 }
 
 fn text(error: impl std::error::Error) -> String {

@@ -5,6 +5,7 @@ mod demo;
 mod events;
 mod index;
 mod ingest;
+mod migrate;
 mod model;
 mod policy;
 mod retrieve;
@@ -41,6 +42,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Verify(arguments) => retrieve::verify(global, arguments).await,
         Command::Policy(arguments) => policy::run(global, arguments).await,
         Command::Index(arguments) => index::run(global, arguments).await,
+        Command::Migrate(arguments) => migrate::run(global, arguments).await,
         Command::Model(arguments) => model::run(global, arguments).await,
         Command::Certs(command) => certs::run(global, command),
         Command::Config(Config::Dump) => dump(global),

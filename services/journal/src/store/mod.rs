@@ -9,9 +9,11 @@
 //! - Reads see whole groups or nothing of them, and never wait for a writer.
 //! - What was written is never changed, but for the refs.
 //!
-//! SQLite is the one backend so far. `tests/conformance.rs` states the contract from outside.
+//! One store speaks to SQLite and to PostgreSQL; what differs between them is in `libs/storage`, in the
+//! tables (`sql/schema.rs`) and in braces in the statements. `tests/conformance.rs` states the contract
+//! from outside and runs over both.
 
-mod sqlite;
+mod sql;
 
 use std::sync::Arc;
 
@@ -23,7 +25,9 @@ use commonplace_types::{
 use crate::append::{Appended, Prepared, RequestId};
 use crate::commit::{Commit, Parts, Salt};
 
-pub(crate) use sqlite::SqliteStore as Store;
+pub use sql::{FILE, MIGRATIONS};
+
+pub(crate) use sql::SqlStore as Store;
 
 /// A branch or a tag, by name. Sorts branches first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

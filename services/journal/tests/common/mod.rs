@@ -15,6 +15,7 @@ use commonplace_journal::{
     Append, Appended, CreateRef, Journal, JournalError, Options, Page, RefEntry, RefName,
     Selection, SystemEntropy, start_with,
 };
+use commonplace_testkit::{Backend, Site};
 use commonplace_types::{
     ArtifactType, BranchName, Draft, Event, EventId, ManualClock, Operation, ProjectName, RecordId,
     Reference, TagName, TenantName, Timestamp,
@@ -23,45 +24,46 @@ use commonplace_types::{
 pub struct Fixture {
     pub journal: Journal,
     pub clock: Arc<ManualClock>,
-    pub folder: tempfile::TempDir,
+    pub site: Site,
 }
 
 pub fn start_time() -> Timestamp {
     Timestamp::parse("2026-11-21T08:00:00Z").unwrap()
 }
 
-pub async fn open(folder: &Path, clock: Arc<ManualClock>) -> Result<Journal, JournalError> {
+pub async fn open(site: &Site, clock: Arc<ManualClock>) -> Result<Journal, JournalError> {
     let options = Options {
         heartbeat_ms: 50,
         ..Options::default()
     };
     let entropy = Arc::new(SystemEntropy::from_key([7; 32]));
-    start_with(options, folder, clock, entropy).await
+    start_with(options, site.place("journal"), clock, entropy).await
 }
 
 impl Fixture {
-    pub async fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+    pub async fn new(backend: Backend) -> Self {
+        Self::at(Site::new(backend)).await
+    }
+
+    pub async fn at(site: Site) -> Self {
         let clock = Arc::new(ManualClock::new(start_time()));
-        let journal = open(&folder.path().join("journal"), clock.clone())
-            .await
-            .unwrap();
+        let journal = open(&site, clock.clone()).await.unwrap();
         Self {
             journal,
             clock,
-            folder,
+            site,
         }
     }
 
     /// Closes and opens again.
     pub async fn restarted(self) -> Self {
         self.journal.shutdown().await.unwrap();
-        let journal = open(&self.path(), self.clock.clone()).await.unwrap();
+        let journal = open(&self.site, self.clock.clone()).await.unwrap();
         Self { journal, ..self }
     }
 
     pub fn path(&self) -> std::path::PathBuf {
-        self.folder.path().join("journal")
+        self.site.folder().join("journal")
     }
 
     pub fn tick(&self) {

@@ -1,9 +1,16 @@
+use commonplace_testkit::{Backend, Site, each_backend};
 use commonplace_types::Digest;
 
 use super::*;
 use crate::candidate::{Dense, Found, Off, Statistics};
 use crate::engine::fill;
 use crate::testing::{clock, policy, recipe, rules};
+
+each_backend!(
+    a_pack_is_there_at_once_and_after_a_restart,
+    durable_waits_for_the_disk,
+    a_damaged_pack_is_told_and_not_served,
+);
 
 fn kept(query: &str) -> Arc<Kept> {
     let found = Found {
@@ -25,14 +32,15 @@ fn tenant(name: &str) -> TenantName {
     TenantName::new(name).unwrap()
 }
 
-#[tokio::test]
-async fn a_pack_is_there_at_once_and_after_a_restart() {
-    let folder = tempfile::tempdir().unwrap();
+async fn a_pack_is_there_at_once_and_after_a_restart(backend: Backend) {
+    let site = Site::new(backend);
     let options = Options {
         cached_packs: 2,
         ..Options::default()
     };
-    let store = Store::open(folder.path(), &options).await.unwrap();
+    let store = Store::open(&site.place("retrieval"), &options)
+        .await
+        .unwrap();
     let packs: Vec<Arc<Kept>> = (0..100)
         .map(|number| kept(&format!("query {number}")))
         .collect();
@@ -54,7 +62,9 @@ async fn a_pack_is_there_at_once_and_after_a_restart() {
         Ok(true) | Err(RetrievalError::ShuttingDown)
     ));
 
-    let store = Store::open(folder.path(), &options).await.unwrap();
+    let store = Store::open(&site.place("retrieval"), &options)
+        .await
+        .unwrap();
     for pack in &packs {
         assert_eq!(store.get(&tenant("a"), &pack.id).await.unwrap(), *pack);
     }
@@ -62,14 +72,15 @@ async fn a_pack_is_there_at_once_and_after_a_restart() {
     assert!(matches!(other, RetrievalError::UnknownPack(_)), "{other}");
 }
 
-#[tokio::test]
-async fn durable_waits_for_the_disk() {
-    let folder = tempfile::tempdir().unwrap();
+async fn durable_waits_for_the_disk(backend: Backend) {
+    let site = Site::new(backend);
     let options = Options {
         write_delay_ms: 1_000,
         ..Options::default()
     };
-    let store = Store::open(folder.path(), &options).await.unwrap();
+    let store = Store::open(&site.place("retrieval"), &options)
+        .await
+        .unwrap();
     let pack = kept("durable");
     assert!(
         !store
@@ -87,10 +98,9 @@ async fn durable_waits_for_the_disk() {
     );
 }
 
-#[tokio::test]
-async fn a_damaged_pack_is_told_and_not_served() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path(), &Options::default())
+async fn a_damaged_pack_is_told_and_not_served(backend: Backend) {
+    let site = Site::new(backend);
+    let store = Store::open(&site.place("retrieval"), &Options::default())
         .await
         .unwrap();
     let (one, two) = (kept("one"), kept("two"));
@@ -104,16 +114,8 @@ async fn a_damaged_pack_is_told_and_not_served() {
         .unwrap();
     let content = zstd::bulk::compress(&two.content, LEVEL).unwrap();
     let swap = "UPDATE pack SET content = ? WHERE id = ?";
-    let writer = store.database.writer();
-    let values = [content.into(), one.id.clone().into()];
-    writer
-        .execute_raw(Statement::from_sql_and_values(
-            writer.get_database_backend(),
-            swap,
-            values,
-        ))
-        .await
-        .unwrap();
+    let values = vec![content.into(), one.id.clone().into()];
+    store.database.execute(swap, values).await.unwrap();
     let error = store.read(&tenant("a"), &one.id).await.unwrap_err();
     assert!(
         error
@@ -121,4 +123,35 @@ async fn a_damaged_pack_is_told_and_not_served() {
             .contains(&format!("its bytes hash to {}", two.id)),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn two_processes_keep_the_same_pack() {
+    let site = Site::new(Backend::Postgres);
+    let options = Options::default();
+    let one = Store::open(&site.place("retrieval"), &options)
+        .await
+        .unwrap();
+    let two = Store::open(&site.place("retrieval"), &options)
+        .await
+        .unwrap();
+    let packs: Vec<Arc<Kept>> = (0..40).map(|n| kept(&format!("query {n}"))).collect();
+    let put = async |store: &Store| {
+        for pack in &packs {
+            let put = store.put(tenant("a"), pack.clone(), clock(), true);
+            assert!(!put.await.unwrap());
+        }
+    };
+    tokio::join!(put(&one), put(&two));
+    let other = kept("only the other has it");
+    one.put(tenant("a"), other.clone(), clock(), true)
+        .await
+        .unwrap();
+    assert_eq!(two.get(&tenant("a"), &other.id).await.unwrap(), other);
+    let rows = two
+        .database
+        .query_one("SELECT count(*) FROM pack", Vec::new())
+        .await;
+    let rows: i64 = rows.unwrap().unwrap().try_get_by_index(0).unwrap();
+    assert_eq!(rows, 41);
 }

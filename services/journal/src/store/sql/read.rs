@@ -4,14 +4,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use commonplace_storage::Dialect;
 use commonplace_types::{CommitHash, Event, EventId, Invalid, LaneInterval, Visible};
-use sea_orm::{ConnectionTrait, QueryResult, Value};
+use sea_orm::{QueryResult, Value};
 
-use super::SqliteStore;
-use super::rows::{
-    COMMIT_COLUMNS, EVENT_COLUMNS, column, commit, event, id, id_list, seen, small, statement,
-    text_list,
-};
+use super::SqlStore;
+use super::rows::{COMMIT_COLUMNS, EVENT_COLUMNS, column, commit, event, id, seen, small};
 use crate::JournalError;
 use crate::commit::Commit;
 use crate::query::Selection;
@@ -28,10 +26,9 @@ const FRAME_EVENTS: u64 = 2_000;
 pub(super) fn by_id_sql(seen: &str) -> String {
     format!(
         "SELECT p.lane, p.position, {EVENT_COLUMNS}
-         FROM json_each(?) j
-         CROSS JOIN event e INDEXED BY event_by_id
-           ON e.project = ? AND e.event_id = unhex(j.value)
-         CROSS JOIN placement p INDEXED BY placement_of_event ON p.seq = e.seq AND {seen}
+         FROM {{json_each(?) j CROSS JOIN|unnest(?::bytea[]) j (value) JOIN}} event e {{INDEXED BY event_by_id|}}
+           ON e.project = ? AND e.event_id = {{unhex(j.value)|j.value}}
+         {{CROSS|}} JOIN placement p {{INDEXED BY placement_of_event|}} ON p.seq = e.seq AND {seen}
          ORDER BY p.lane, p.position"
     )
 }
@@ -39,23 +36,23 @@ pub(super) fn by_id_sql(seen: &str) -> String {
 /// The events of a run of positions.
 pub(super) fn run_sql() -> String {
     format!(
-        "SELECT p.position, {EVENT_COLUMNS} FROM placement p CROSS JOIN event e ON e.seq = p.seq
+        "SELECT p.position, {EVENT_COLUMNS} FROM placement p {{CROSS|}} JOIN event e ON e.seq = p.seq
          WHERE p.project = ? AND p.lane = ? AND p.position BETWEEN ? AND ? ORDER BY p.position"
     )
 }
 
 /// What the events of a run of positions supersede.
 pub(super) const RUN_EDGES: &str = "SELECT s.position, t.event_id
-     FROM supersedes s CROSS JOIN event t ON t.seq = s.target
+     FROM supersedes s {CROSS|} JOIN event t ON t.seq = s.target
      WHERE s.project = ? AND s.lane = ? AND s.position BETWEEN ? AND ?";
 
-/// What placements supersede; a list of `[lane, position]`.
+/// What placements supersede; a list of places, lane in the upper and position in the lower 32 bits.
 pub(super) const EDGES: &str = "SELECT s.lane, s.position, t.event_id
-     FROM json_each(?) j
-     CROSS JOIN supersedes s ON s.project = ? AND s.lane = (j.value ->> 0) AND s.position = (j.value ->> 1)
-     CROSS JOIN event t ON t.seq = s.target";
+     FROM {json_each(?) j CROSS JOIN|unnest(?::bigint[]) j (value) JOIN} supersedes s
+       ON s.project = ? AND s.lane = (j.value >> 32) AND s.position = (j.value & 4294967295)
+     {CROSS|} JOIN event t ON t.seq = s.target";
 
-impl SqliteStore {
+impl SqlStore {
     /// A commit by its number.
     pub(crate) async fn commit_by_number(
         &self,
@@ -64,8 +61,11 @@ impl SqliteStore {
     ) -> Result<Commit, JournalError> {
         let sql =
             format!("SELECT {COMMIT_COLUMNS} FROM \"commit\" WHERE project = ? AND number = ?");
-        let query = statement(sql, vec![project.into(), (number as i64).into()]);
-        match self.database.reader().query_one_raw(query).await? {
+        match self
+            .database
+            .query_one(&sql, vec![project.into(), (number as i64).into()])
+            .await?
+        {
             Some(row) => commit(&row),
             None => Err(JournalError::CommitNotFound {
                 commit: number.to_string(),
@@ -84,13 +84,16 @@ impl SqliteStore {
             return Ok(commit);
         }
         let sql = format!(
-            "SELECT {COMMIT_COLUMNS} FROM \"commit\" INDEXED BY commit_by_hash WHERE project = ? AND hash = ?"
+            "SELECT {COMMIT_COLUMNS} FROM \"commit\" {{INDEXED BY commit_by_hash|}} WHERE project = ? AND hash = ?"
         );
-        let query = statement(
-            sql,
-            vec![project.key.into(), hash.as_bytes().to_vec().into()],
-        );
-        match self.database.reader().query_one_raw(query).await? {
+        match self
+            .database
+            .query_one(
+                &sql,
+                vec![project.key.into(), hash.as_bytes().to_vec().into()],
+            )
+            .await?
+        {
             Some(row) => Ok(Arc::new(commit(&row)?)),
             None => Err(JournalError::CommitNotFound {
                 commit: hash.to_string(),
@@ -109,15 +112,11 @@ impl SqliteStore {
             hex::decode(padded).map_err(|_| Invalid::new("commit", "expected hex digits"))
         };
         let sql = format!(
-            "SELECT {COMMIT_COLUMNS} FROM \"commit\" INDEXED BY commit_by_hash
+            "SELECT {COMMIT_COLUMNS} FROM \"commit\" {{INDEXED BY commit_by_hash|}}
              WHERE project = ? AND hash BETWEEN ? AND ? LIMIT 2"
         );
         let values = vec![project.into(), bound("0")?.into(), bound("f")?.into()];
-        let rows = self
-            .database
-            .reader()
-            .query_all_raw(statement(sql, values))
-            .await?;
+        let rows = self.database.query(&sql, values).await?;
         match &rows[..] {
             [] => Err(JournalError::CommitNotFound {
                 commit: prefix.to_owned(),
@@ -139,7 +138,7 @@ impl SqliteStore {
         limit: u32,
     ) -> Result<Vec<Commit>, JournalError> {
         let sql = format!(
-            "SELECT {COMMIT_COLUMNS} FROM \"commit\" INDEXED BY commit_by_lane
+            "SELECT {COMMIT_COLUMNS} FROM \"commit\" {{INDEXED BY commit_by_lane|}}
              WHERE project = ? AND lane = ? AND number <= ? AND last_position <= ?
              ORDER BY number DESC LIMIT ?"
         );
@@ -152,12 +151,7 @@ impl SqliteStore {
                 interval.position.into(),
                 limit.into(),
             ];
-            for row in self
-                .database
-                .reader()
-                .query_all_raw(statement(sql.as_str(), values))
-                .await?
-            {
+            for row in self.database.query(&sql, values).await? {
                 found.push(commit(&row)?);
             }
         }
@@ -174,11 +168,11 @@ impl SqliteStore {
         ids: &[EventId],
     ) -> Result<HashMap<EventId, Event>, JournalError> {
         let (condition, seen_values) = seen("p", visible);
-        let list = id_list(ids.iter().map(|id| id.as_bytes().as_slice()));
-        let mut values = vec![list.into(), project.into()];
+        let ids = ids.iter().map(|id| id.as_bytes().as_slice());
+        let list = self.database.dialect().list_of_bytes(ids);
+        let mut values = vec![list, project.into()];
         values.extend(seen_values);
-        let query = statement(by_id_sql(&condition), values);
-        let rows = self.database.reader().query_all_raw(query).await?;
+        let rows = self.database.query(&by_id_sql(&condition), values).await?;
         let mut placed = Vec::with_capacity(rows.len());
         for row in &rows {
             placed.push(placed_event(row)?);
@@ -201,12 +195,9 @@ impl SqliteStore {
         after: Option<EventPlace>,
         limit: u32,
     ) -> Result<Vec<Event>, JournalError> {
-        let (sql, values) = select_sql(project, visible, selection, after, limit);
-        let rows = self
-            .database
-            .reader()
-            .query_all_raw(statement(sql, values))
-            .await?;
+        let dialect = self.database.dialect();
+        let (sql, values) = select_sql(dialect, project, visible, selection, after, limit);
+        let rows = self.database.query(&sql, values).await?;
         let mut placed = Vec::with_capacity(rows.len());
         for row in &rows {
             let place: i64 = column(row, 0)?;
@@ -229,14 +220,15 @@ impl SqliteStore {
         if placed.is_empty() {
             return Ok(());
         }
-        let pairs: Vec<String> = placed
-            .iter()
-            .map(|(at, _)| format!("[{},{}]", at.lane, at.position))
-            .collect();
-        let list = format!("[{}]", pairs.join(","));
-        let query = statement(EDGES, vec![list.into(), project.into()]);
+        let place = |at: &LaneInterval| i64::from(at.lane) << 32 | i64::from(at.position);
+        let places = placed.iter().map(|(at, _)| place(at));
+        let list = self.database.dialect().list_of_numbers(places);
         let mut edges: HashMap<LaneInterval, Vec<EventId>> = HashMap::new();
-        for row in self.database.reader().query_all_raw(query).await? {
+        for row in self
+            .database
+            .query(EDGES, vec![list, project.into()])
+            .await?
+        {
             let at = LaneInterval {
                 lane: small(&row, 0)?,
                 position: small(&row, 1)?,
@@ -300,11 +292,13 @@ impl SqliteStore {
              ORDER BY number LIMIT ?"
         );
         let first = from.saturating_sub(1) as i64;
-        let query = statement(
-            sql,
-            vec![project.into(), first.into(), FRAME_COMMITS.into()],
-        );
-        let rows = self.database.reader().query_all_raw(query).await?;
+        let rows = self
+            .database
+            .query(
+                &sql,
+                vec![project.into(), first.into(), FRAME_COMMITS.into()],
+            )
+            .await?;
         rows.iter().map(|row| commit(row).map(Arc::new)).collect()
     }
 
@@ -318,8 +312,7 @@ impl SqliteStore {
         for (lane, (first, last)) in runs(commits) {
             let values: Vec<Value> = vec![project.into(), lane.into(), first.into(), last.into()];
             let mut superseded = self.run_edges(values.clone()).await?;
-            let run = statement(run_sql(), values);
-            for row in self.database.reader().query_all_raw(run).await? {
+            for row in self.database.query(&run_sql(), values).await? {
                 let position = small(&row, 0)?;
                 let mut event = event(&row, 1)?;
                 event.draft.supersedes = sorted(superseded.remove(&position).unwrap_or_default());
@@ -335,12 +328,7 @@ impl SqliteStore {
         run: Vec<Value>,
     ) -> Result<HashMap<u32, Vec<EventId>>, JournalError> {
         let mut superseded: HashMap<u32, Vec<EventId>> = HashMap::new();
-        for row in self
-            .database
-            .reader()
-            .query_all_raw(statement(RUN_EDGES, run))
-            .await?
-        {
+        for row in self.database.query(RUN_EDGES, run).await? {
             superseded
                 .entry(small(&row, 0)?)
                 .or_default()
@@ -388,8 +376,10 @@ pub(super) fn cut(page: &[Arc<Commit>]) -> &[Arc<Commit>] {
     page
 }
 
-/// The statement behind [`SqliteStore::select`].
+/// The statement behind [`SqlStore::select`]. PostgreSQL would turn `EXISTS` into a join and sort all that it
+/// finds; `OFFSET 0` keeps it a question for each event, asked in the order of the index until the limit.
 pub(super) fn select_sql(
+    dialect: Dialect,
     project: i64,
     visible: &Visible,
     selection: &Selection,
@@ -400,9 +390,9 @@ pub(super) fn select_sql(
     let (placed, placed_values) = seen("p", visible);
     let mut sql =
         format!(
-        "SELECT (SELECT p.lane << 32 | p.position FROM placement p INDEXED BY placement_of_event
+        "SELECT (SELECT p.lane << 32 | p.position FROM placement p {{INDEXED BY placement_of_event|}}
                  WHERE p.seq = e.seq AND {placed} ORDER BY p.lane LIMIT 1), {EVENT_COLUMNS}
-         FROM event e INDEXED BY {} WHERE e.project = ?",
+         FROM event e {{INDEXED BY {}|}} WHERE e.project = ?",
         if filter.record_ids.is_empty() { "event_by_time" } else { "event_by_record" }
     );
     let mut values = placed_values.clone();
@@ -422,27 +412,33 @@ pub(super) fn select_sql(
     if let Some(to) = filter.to_time {
         and("e.event_time < ?", vec![to.as_micros().into()]);
     }
-    let types = text_list(filter.artifact_types.iter().map(|kind| kind.as_str()));
-    let records = text_list(filter.record_ids.iter().map(|record| record.as_str()));
+    let texts = |items: Vec<&str>| (items.len(), dialect.list_of_texts(items));
+    let strings = |items: &[String]| texts(items.iter().map(String::as_str).collect());
+    let types = texts(
+        filter
+            .artifact_types
+            .iter()
+            .map(|kind| kind.as_str())
+            .collect(),
+    );
+    let records = texts(
+        filter
+            .record_ids
+            .iter()
+            .map(|record| record.as_str())
+            .collect(),
+    );
     let lists = [
-        ("e.artifact_type", filter.artifact_types.len(), types),
-        (
-            "e.agent",
-            filter.agents.len(),
-            text_list(filter.agents.iter().map(String::as_str)),
-        ),
-        (
-            "e.source",
-            filter.sources.len(),
-            text_list(filter.sources.iter().map(String::as_str)),
-        ),
-        ("e.record_id", filter.record_ids.len(), records),
+        ("e.artifact_type", types),
+        ("e.agent", strings(&filter.agents)),
+        ("e.source", strings(&filter.sources)),
+        ("e.record_id", records),
     ];
-    for (name, count, list) in lists {
+    for (name, (count, list)) in lists {
         if count > 0 {
             and(
-                &format!("{name} IN (SELECT value FROM json_each(?))"),
-                vec![list.into()],
+                &format!("{name} {{IN (SELECT value FROM json_each(?))|= ANY(?)}}"),
+                vec![list],
             );
         }
     }
@@ -459,14 +455,15 @@ pub(super) fn select_sql(
         );
     }
     let exists = format!(
-        "EXISTS (SELECT 1 FROM placement p INDEXED BY placement_of_event WHERE p.seq = e.seq AND {placed})"
+        "EXISTS (SELECT 1 FROM placement p {{INDEXED BY placement_of_event|}}
+         WHERE p.seq = e.seq AND {placed} {{|OFFSET 0}})"
     );
     and(&exists, placed_values);
     if !selection.include_superseded {
         let (edge, edge_values) = seen("s", visible);
         let live = format!(
-            "NOT EXISTS (SELECT 1 FROM supersedes s INDEXED BY supersedes_of_target
-             WHERE s.target = e.seq AND {edge})"
+            "NOT EXISTS (SELECT 1 FROM supersedes s {{INDEXED BY supersedes_of_target|}}
+             WHERE s.target = e.seq AND {edge} {{|OFFSET 0}})"
         );
         and(&live, edge_values);
     }

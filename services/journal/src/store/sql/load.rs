@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use commonplace_storage::Database;
 use commonplace_types::{BranchName, ProjectName, TagName, TenantName};
-use sea_orm::ConnectionTrait;
 
-use super::rows::{self, column, small, statement};
+use super::rows::{self, column, small};
 use crate::JournalError;
 use crate::commit::Commit;
 use crate::entropy::Entropy;
@@ -21,29 +20,39 @@ pub(super) async fn key(
     database: &Database,
     entropy: &dyn Entropy,
 ) -> Result<[u8; 32], JournalError> {
-    let find = statement("SELECT value FROM setting WHERE name = ?", vec![KEY.into()]);
-    if let Some(row) = database.reader().query_one_raw(find).await? {
-        let value: Vec<u8> = column(&row, 0)?;
-        return value
-            .try_into()
-            .map_err(|_| JournalError::damaged("the token key has another length"));
+    if let Some(key) = stored_key(database).await? {
+        return Ok(key);
     }
     let mut key = [0; 32];
     entropy.fill(&mut key);
     let digest = rows::setting_digest(KEY, &key).as_bytes().to_vec();
     let values = vec![KEY.into(), key.to_vec().into(), digest.into()];
-    let insert = statement(
-        "INSERT INTO setting (name, value, digest) VALUES (?, ?, ?)",
-        values,
-    );
-    database.writer().execute_raw(insert).await?;
-    Ok(key)
+    // Another process may come first; then its key counts.
+    let insert =
+        "INSERT INTO setting (name, value, digest) VALUES (?, ?, ?) ON CONFLICT DO NOTHING";
+    database.execute(insert, values).await?;
+    let stored = stored_key(database).await?;
+    stored.ok_or_else(|| JournalError::damaged("the token key was not kept"))
+}
+
+async fn stored_key(database: &Database) -> Result<Option<[u8; 32]>, JournalError> {
+    let find = "SELECT value FROM setting WHERE name = ?";
+    let Some(row) = database.query_one(find, vec![KEY.into()]).await? else {
+        return Ok(None);
+    };
+    let value: Vec<u8> = column(&row, 0)?;
+    let key = value
+        .try_into()
+        .map_err(|_| JournalError::damaged("the token key has another length"))?;
+    Ok(Some(key))
 }
 
 /// One more than the newest event's row.
 pub(super) async fn next_seq(database: &Database) -> Result<i64, JournalError> {
-    let query = statement("SELECT coalesce(max(seq), 0) + 1 FROM event", Vec::new());
-    match database.reader().query_one_raw(query).await? {
+    match database
+        .query_one("SELECT coalesce(max(seq), 0) + 1 FROM event", Vec::new())
+        .await?
+    {
         Some(row) => column(&row, 0),
         None => Ok(1),
     }
@@ -51,12 +60,9 @@ pub(super) async fn next_seq(database: &Database) -> Result<i64, JournalError> {
 
 /// Every project as it is stored.
 pub(super) async fn projects(database: &Database) -> Result<Vec<Project>, JournalError> {
-    let query = statement(
-        "SELECT key, tenant, name FROM project ORDER BY key",
-        Vec::new(),
-    );
+    let sql = "SELECT key, tenant, name FROM project ORDER BY key";
     let mut projects = Vec::new();
-    for row in database.reader().query_all_raw(query).await? {
+    for row in database.query(sql, Vec::new()).await? {
         let (key, tenant, name) = (column(&row, 0)?, column(&row, 1)?, column(&row, 2)?);
         projects.push(project(database, key, tenant, name).await?);
     }
@@ -95,20 +101,16 @@ pub(super) const NAMED_COMMITS: &str = "WITH named (number) AS (
          SELECT 0
          UNION SELECT number FROM ref WHERE project = ?1
          UNION SELECT max(number) FROM \"commit\" WHERE project = ?1)
-     SELECT {columns} FROM named CROSS JOIN \"commit\" c USING (number) WHERE c.project = ?1
+     SELECT :columns FROM named {CROSS|} JOIN \"commit\" c USING (number) WHERE c.project = ?1
      ORDER BY number";
 
 async fn named_commits(
     database: &Database,
     key: i64,
 ) -> Result<BTreeMap<u64, Arc<Commit>>, JournalError> {
-    let sql = NAMED_COMMITS.replace("{columns}", rows::COMMIT_COLUMNS);
+    let sql = NAMED_COMMITS.replace(":columns", rows::COMMIT_COLUMNS);
     let mut commits = BTreeMap::new();
-    for row in database
-        .reader()
-        .query_all_raw(statement(sql, vec![key.into()]))
-        .await?
-    {
+    for row in database.query(&sql, vec![key.into()]).await? {
         let commit = rows::commit(&row)?;
         commits.insert(commit.number, Arc::new(commit));
     }
@@ -116,12 +118,8 @@ async fn named_commits(
 }
 
 async fn event_count(database: &Database, key: i64) -> Result<u64, JournalError> {
-    let sql = "SELECT count(*) FROM event INDEXED BY event_by_id WHERE project = ?";
-    match database
-        .reader()
-        .query_one_raw(statement(sql, vec![key.into()]))
-        .await?
-    {
+    let sql = "SELECT count(*) FROM event {INDEXED BY event_by_id|} WHERE project = ?";
+    match database.query_one(sql, vec![key.into()]).await? {
         Some(row) => Ok(column::<i64>(&row, 0)? as u64),
         None => Ok(0),
     }
@@ -130,11 +128,7 @@ async fn event_count(database: &Database, key: i64) -> Result<u64, JournalError>
 pub(super) async fn lanes(database: &Database, key: i64) -> Result<Vec<Lane>, JournalError> {
     let sql = "SELECT lane, parent, fork_position, base FROM lane WHERE project = ? ORDER BY lane";
     let mut lanes = Vec::new();
-    for row in database
-        .reader()
-        .query_all_raw(statement(sql, vec![key.into()]))
-        .await?
-    {
+    for row in database.query(sql, vec![key.into()]).await? {
         let lane = Lane {
             number: small(&row, 0)?,
             parent: small(&row, 1)?,
@@ -159,11 +153,7 @@ async fn refs(
     state: &mut State,
 ) -> Result<(), JournalError> {
     let sql = "SELECT kind, name, number, origin, lane FROM ref WHERE project = ?";
-    for row in database
-        .reader()
-        .query_all_raw(statement(sql, vec![key.into()]))
-        .await?
-    {
+    for row in database.query(sql, vec![key.into()]).await? {
         let name: String = column(&row, 1)?;
         let wrong = |problem: String| JournalError::damaged(format!("ref `{name}`: {problem}"));
         let number = column::<i64>(&row, 2)? as u64;

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use commonplace_types::{LaneInterval, RecordId};
-use sea_orm::{ConnectionTrait, QueryResult, Value};
+use sea_orm::{QueryResult, Value};
 
 use super::read::{cut, runs, sorted};
-use super::rows::{RefRow, RequestRow, column, digest, id, setting_digest, small, statement, time};
-use super::{SqliteStore, load};
+use super::rows::{RefRow, RequestRow, column, digest, id, setting_digest, small, time};
+use super::{SqlStore, load};
 use crate::commit::Commit;
 use crate::lane::Lane;
 use crate::store::{AuditedEvent, AuditedRef, Totals};
@@ -17,22 +17,18 @@ use crate::{JournalError, body};
 const RUN: &str = "SELECT p.position, e.event_id, e.record_id, e.event_time, e.recorded_time, e.artifact_type,
          e.agent, e.source, e.correlation_id, e.importance, e.pinned, e.checksum, e.body_hash, e.salt,
          e.traceparent, e.body
-     FROM placement p CROSS JOIN event e ON e.seq = p.seq
+     FROM placement p {CROSS|} JOIN event e ON e.seq = p.seq
      WHERE p.project = ? AND p.lane = ? AND p.position BETWEEN ? AND ?";
 
 /// The rows of a request, less its tenant and id.
 const REQUESTS: &str = "SELECT tenant, request_id, request_hash, time, number, answer, digest
      FROM request WHERE project = ?";
 
-impl SqliteStore {
+impl SqlStore {
     /// A project's tenant and name.
     pub(crate) async fn audit_names(&self, project: i64) -> Result<(String, String), JournalError> {
         let sql = "SELECT tenant, name FROM project WHERE key = ?";
-        let row = self
-            .database
-            .reader()
-            .query_one_raw(statement(sql, vec![project.into()]))
-            .await?;
+        let row = self.database.query_one(sql, vec![project.into()]).await?;
         let row = row.ok_or_else(|| JournalError::damaged("the project's row is missing"))?;
         Ok((column(&row, 0)?, column(&row, 1)?))
     }
@@ -50,12 +46,7 @@ impl SqliteStore {
         for (lane, (first, last)) in runs(&page) {
             let values: Vec<Value> = vec![project.into(), lane.into(), first.into(), last.into()];
             let mut superseded = self.run_edges(values.clone()).await?;
-            for row in self
-                .database
-                .reader()
-                .query_all_raw(statement(RUN, values))
-                .await?
-            {
+            for row in self.database.query(RUN, values).await? {
                 let position = small(&row, 0)?;
                 let mut event = audited(&row)?;
                 event.supersedes = sorted(superseded.remove(&position).unwrap_or_default());
@@ -74,11 +65,7 @@ impl SqliteStore {
     pub(crate) async fn audit_refs(&self, project: i64) -> Result<Vec<AuditedRef>, JournalError> {
         let sql = "SELECT kind, name, number, origin, lane, digest FROM ref
              WHERE project = ? ORDER BY kind, name";
-        let rows = self
-            .database
-            .reader()
-            .query_all_raw(statement(sql, vec![project.into()]))
-            .await?;
+        let rows = self.database.query(sql, vec![project.into()]).await?;
         let read = |row: &QueryResult| {
             let stored = RefRow {
                 kind: column(row, 0)?,
@@ -101,11 +88,7 @@ impl SqliteStore {
 
     /// The first answered request or setting that is not as it was written.
     pub(crate) async fn audit_rest(&self, project: i64) -> Result<Option<String>, JournalError> {
-        let rows = self
-            .database
-            .reader()
-            .query_all_raw(statement(REQUESTS, vec![project.into()]))
-            .await?;
+        let rows = self.database.query(REQUESTS, vec![project.into()]).await?;
         for row in rows {
             let stored = RequestRow {
                 tenant: column(&row, 0)?,
@@ -121,11 +104,14 @@ impl SqliteStore {
                 return Ok(Some(format!("request {id}: the row was changed")));
             }
         }
-        let settings = statement(
-            "SELECT name, value, digest FROM setting ORDER BY name",
-            Vec::new(),
-        );
-        for row in self.database.reader().query_all_raw(settings).await? {
+        for row in self
+            .database
+            .query(
+                "SELECT name, value, digest FROM setting ORDER BY name",
+                Vec::new(),
+            )
+            .await?
+        {
             let name: String = column(&row, 0)?;
             if setting_digest(&name, &column::<Vec<u8>>(&row, 1)?) != digest(&row, 2)? {
                 return Ok(Some(format!("setting `{name}`: the row was changed")));
@@ -141,11 +127,7 @@ impl SqliteStore {
                  (SELECT count(*) FROM supersedes WHERE project = ?1),
                  (SELECT count(*) FROM event e WHERE e.project = ?1
                      AND NOT EXISTS (SELECT 1 FROM placement p WHERE p.seq = e.seq))";
-        let row = self
-            .database
-            .reader()
-            .query_one_raw(statement(sql, vec![project.into()]))
-            .await?;
+        let row = self.database.query_one(sql, vec![project.into()]).await?;
         let row = row.ok_or_else(|| JournalError::damaged("nothing can be counted"))?;
         Ok(Totals {
             lanes: column::<i64>(&row, 0)? as u64,

@@ -1,11 +1,20 @@
 //! The tables. `seq` is an event's row; `project` a project's.
+//!
+//! PostgreSQL's differ in their types, in having no foreign keys where an append would pay for them row by
+//! row (`com journal verify` checks the same), and in the table that says who leads. Texts sort by byte in
+//! both.
 
-use commonplace_storage::Migration;
+use commonplace_storage::{LEADERSHIP_TABLE, Migration};
 
-pub(super) const MIGRATIONS: &[Migration] = &[Migration {
+/// The SQLite file.
+pub const FILE: &str = "journal.sqlite";
+
+/// The steps of the schema.
+pub const MIGRATIONS: &[Migration] = &[Migration {
     version: 1,
     name: "journal",
-    statements: &[
+    oldest: 1,
+    sqlite: &[
         "CREATE TABLE setting (
             name TEXT PRIMARY KEY,
             value BLOB NOT NULL,
@@ -111,5 +120,106 @@ pub(super) const MIGRATIONS: &[Migration] = &[Migration {
             digest BLOB NOT NULL,
             PRIMARY KEY (tenant, request_id)
         ) STRICT, WITHOUT ROWID",
+    ],
+    postgres: &[
+        LEADERSHIP_TABLE,
+        "CREATE TABLE setting (
+            name TEXT COLLATE \"C\" PRIMARY KEY,
+            value BYTEA NOT NULL,
+            digest BYTEA NOT NULL
+        )",
+        "CREATE TABLE project (
+            key BIGINT PRIMARY KEY,
+            tenant TEXT COLLATE \"C\" NOT NULL,
+            name TEXT COLLATE \"C\" NOT NULL
+        )",
+        "CREATE UNIQUE INDEX project_by_name ON project (tenant, name)",
+        "CREATE TABLE lane (
+            project BIGINT NOT NULL REFERENCES project (key),
+            lane BIGINT NOT NULL,
+            parent BIGINT NOT NULL,
+            fork_position BIGINT NOT NULL,
+            base BYTEA NOT NULL,
+            PRIMARY KEY (project, lane)
+        )",
+        "CREATE TABLE event (
+            seq BIGINT PRIMARY KEY,
+            project BIGINT NOT NULL,
+            event_id BYTEA NOT NULL,
+            record_id TEXT COLLATE \"C\" NOT NULL,
+            event_time BIGINT NOT NULL,
+            recorded_time BIGINT NOT NULL,
+            artifact_type TEXT COLLATE \"C\" NOT NULL,
+            agent TEXT COLLATE \"C\" NOT NULL,
+            source TEXT COLLATE \"C\" NOT NULL,
+            correlation_id TEXT COLLATE \"C\" NOT NULL,
+            importance BIGINT NOT NULL,
+            pinned BIGINT NOT NULL,
+            checksum BYTEA NOT NULL,
+            body_hash BYTEA NOT NULL,
+            salt BYTEA NOT NULL,
+            traceparent TEXT COLLATE \"C\" NOT NULL,
+            body BYTEA NOT NULL
+        )",
+        "CREATE UNIQUE INDEX event_by_id ON event (project, event_id)",
+        "CREATE INDEX event_by_time ON event (project, event_time, event_id)",
+        "CREATE INDEX event_by_record ON event (project, record_id)",
+        "CREATE TABLE placement (
+            project BIGINT NOT NULL,
+            lane BIGINT NOT NULL,
+            position BIGINT NOT NULL,
+            seq BIGINT NOT NULL,
+            PRIMARY KEY (project, lane, position)
+        )",
+        "CREATE UNIQUE INDEX placement_of_event ON placement (seq, lane)",
+        "CREATE TABLE supersedes (
+            project BIGINT NOT NULL,
+            lane BIGINT NOT NULL,
+            position BIGINT NOT NULL,
+            target BIGINT NOT NULL,
+            PRIMARY KEY (project, lane, position, target)
+        )",
+        "CREATE INDEX supersedes_of_target ON supersedes (target, lane, position)",
+        "CREATE TABLE \"commit\" (
+            project BIGINT NOT NULL REFERENCES project (key),
+            number BIGINT NOT NULL,
+            hash BYTEA NOT NULL,
+            branch TEXT COLLATE \"C\" NOT NULL,
+            lane BIGINT NOT NULL,
+            first_position BIGINT NOT NULL,
+            last_position BIGINT NOT NULL,
+            parents BYTEA NOT NULL,
+            events_root BYTEA NOT NULL,
+            time BIGINT NOT NULL,
+            author TEXT COLLATE \"C\" NOT NULL,
+            message TEXT COLLATE \"C\" NOT NULL,
+            bytes BIGINT NOT NULL,
+            PRIMARY KEY (project, number)
+        )",
+        "CREATE UNIQUE INDEX commit_by_hash ON \"commit\" (project, hash)",
+        "CREATE INDEX commit_by_lane ON \"commit\" (project, lane, number)",
+        "CREATE TABLE ref (
+            project BIGINT NOT NULL REFERENCES project (key),
+            kind BIGINT NOT NULL,
+            name TEXT COLLATE \"C\" NOT NULL,
+            number BIGINT NOT NULL,
+            origin BIGINT NOT NULL,
+            lane BIGINT NOT NULL,
+            digest BYTEA NOT NULL,
+            PRIMARY KEY (project, kind, name)
+        )",
+        "CREATE TABLE request (
+            tenant TEXT COLLATE \"C\" NOT NULL,
+            request_id BYTEA NOT NULL,
+            project BIGINT NOT NULL,
+            request_hash BYTEA NOT NULL,
+            time BIGINT NOT NULL,
+            number BIGINT NOT NULL,
+            answer BYTEA NOT NULL,
+            digest BYTEA NOT NULL,
+            PRIMARY KEY (tenant, request_id)
+        )",
+        // Bodies are read whole; compressing them would cost every append and every read.
+        "ALTER TABLE event ALTER COLUMN body SET STORAGE EXTERNAL",
     ],
 }];

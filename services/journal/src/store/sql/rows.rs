@@ -3,7 +3,7 @@
 use commonplace_types::{
     BranchName, Digest, Event, EventId, LaneInterval, RecordId, Timestamp, Visible,
 };
-use sea_orm::{DbBackend, QueryResult, Statement, TryGetable, Value};
+use sea_orm::{QueryResult, TryGetable, Value};
 
 use crate::JournalError;
 use crate::append::AppendedEvent;
@@ -16,10 +16,6 @@ pub(super) const COMMIT_COLUMNS: &str = "number, hash, branch, lane, first_posit
 /// The columns that [`event`] reads, in its order.
 pub(super) const EVENT_COLUMNS: &str =
     "e.event_id, e.record_id, e.recorded_time, e.traceparent, e.checksum, e.body";
-
-pub(super) fn statement(sql: impl Into<String>, values: Vec<Value>) -> Statement {
-    Statement::from_sql_and_values(DbBackend::Sqlite, sql, values)
-}
 
 pub(super) fn column<T: TryGetable>(row: &QueryResult, index: usize) -> Result<T, JournalError> {
     row.try_get_by_index(index)
@@ -103,30 +99,6 @@ pub(super) fn seen(alias: &str, visible: &Visible) -> (String, Vec<Value>) {
     let condition = format!("({})", vec![one; intervals.len()].join(" OR "));
     let pair = |interval: &LaneInterval| [interval.lane.into(), interval.position.into()];
     (condition, intervals.iter().flat_map(pair).collect())
-}
-
-/// A JSON list of ids in hex, for `json_each`.
-pub(super) fn id_list<'a>(ids: impl IntoIterator<Item = &'a [u8]>) -> String {
-    let quoted: Vec<String> = ids
-        .into_iter()
-        .map(|id| format!("\"{}\"", hex::encode(id)))
-        .collect();
-    format!("[{}]", quoted.join(","))
-}
-
-/// A JSON list of numbers, for `json_each`.
-pub(super) fn number_list(numbers: impl IntoIterator<Item = i64>) -> String {
-    let written: Vec<String> = numbers
-        .into_iter()
-        .map(|number| number.to_string())
-        .collect();
-    format!("[{}]", written.join(","))
-}
-
-/// A JSON list of texts, for `json_each`.
-pub(super) fn text_list<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
-    let texts: Vec<&str> = texts.into_iter().collect();
-    serde_json::to_string(&texts).unwrap_or_else(|_| "[]".into())
 }
 
 pub(super) fn encode_answer(events: &[AppendedEvent]) -> Vec<u8> {

@@ -8,7 +8,7 @@ use commonplace_types::{Digest, Invalid, ProjectName, TenantName, Timestamp};
 use super::batch::Batch;
 use super::rows::{RequestRow, decode_answer};
 use super::working::Working;
-use super::{SqliteStore, facts};
+use super::{Memory, SqlStore, facts};
 use crate::JournalError;
 use crate::append::{Appended, Facts, RequestId};
 use crate::commit::Salt;
@@ -16,13 +16,21 @@ use crate::store::{RefEntry, Write, Written};
 
 type Answer = Result<Written, JournalError>;
 
-impl SqliteStore {
+impl SqlStore {
     /// Decides each write in order and makes the group durable. One answer per write.
     ///
     /// Called by one task at a time; a refused write leaves the others alone. When the transaction
     /// fails, every write that would have changed something gets that error, and memory follows storage.
     pub(crate) async fn apply(&self, writes: Vec<Write>) -> Vec<Answer> {
         let count = writes.len();
+        let mut memory = self.memory.lock().await;
+        let refused = match self.leading() {
+            Ok(()) => self.settle(&mut memory).await,
+            Err(error) => Some(error),
+        };
+        if let Some(error) = refused {
+            return vec![Err(error); count];
+        }
         let mut group = Group {
             store: self,
             batch: Batch::new(),
@@ -33,7 +41,7 @@ impl SqliteStore {
         for (name, writes) in by_project(writes) {
             group.decide(name, writes).await;
         }
-        group.finish().await
+        group.finish(&mut memory).await
     }
 }
 
@@ -59,7 +67,7 @@ fn by_project(writes: Vec<Write>) -> Vec<(Name, Vec<(usize, Write)>)> {
 }
 
 struct Group<'a> {
-    store: &'a SqliteStore,
+    store: &'a SqlStore,
     batch: Batch,
     answers: Vec<Option<Answer>>,
     projects: Vec<Working>,
@@ -100,17 +108,17 @@ impl Group<'_> {
         writes: &[(usize, Write)],
     ) -> Result<(Working, Facts, Answered), JournalError> {
         let existing = self.store.projects.find(tenant, name);
-        let reader = self.store.database.reader();
+        let database = &self.store.database;
         let mut facts = Facts::default();
         if let Some(project) = &existing {
             let appends = writes.iter().filter_map(|(_, write)| match write {
                 Write::Append(prepared) => Some(prepared),
                 Write::Ref(..) => None,
             });
-            facts = facts::gather(reader, project.key, appends).await?;
+            facts = facts::gather(database, project.key, appends).await?;
         }
         let ids = writes.iter().filter_map(|(_, write)| write.request_id());
-        let stored = facts::requests(reader, tenant, ids).await?;
+        let stored = facts::requests(database, tenant, ids).await?;
         let now = self.store.clock.now();
         let working = match existing {
             Some(project) => Working::of(project, now),
@@ -211,14 +219,21 @@ impl Group<'_> {
         bytes.as_chunks().0.to_vec()
     }
 
-    async fn finish(self) -> Vec<Answer> {
+    async fn finish(self, memory: &mut Memory) -> Vec<Answer> {
         let mut failure = None;
         if !self.batch.is_empty() {
-            let batch = self.batch;
+            let batch = Arc::new(self.batch);
+            let epoch = memory.epoch;
             let written: Result<(), JournalError> = self
                 .store
                 .database
-                .write(move |transaction| Box::pin(async move { batch.write(transaction).await }))
+                .write(move |transaction| {
+                    let batch = batch.clone();
+                    Box::pin(async move {
+                        transaction.guard(epoch).await?;
+                        batch.write(transaction).await
+                    })
+                })
                 .await;
             failure = written.err();
         }
@@ -227,7 +242,7 @@ impl Group<'_> {
                 .projects
                 .into_iter()
                 .for_each(|working| working.publish(&self.store.projects)),
-            Some(error) => self.store.recover(error).await,
+            Some(error) => self.store.recover(memory, error).await,
         }
         let settle = |answer: Option<Answer>| match (answer, &failure) {
             (Some(Ok(_)), Some(error)) => Err(error.clone()),

@@ -1,10 +1,13 @@
 //! The rows of one transaction, written with few statements: a statement costs tens of microseconds
-//! beside what it inserts, so rows go in by the hundred.
+//! beside what it inserts, so rows go in by the hundred on SQLite, and a table at a time on PostgreSQL,
+//! where each column is one array.
 
+use commonplace_storage::{Dialect, Transaction};
 use commonplace_types::{Draft, LaneInterval};
-use sea_orm::{ConnectionTrait, Value};
+use sea_orm::Value;
+use sea_orm::sea_query::ArrayType;
 
-use super::rows::{RefRow, RequestRow, statement};
+use super::rows::{RefRow, RequestRow};
 use crate::JournalError;
 use crate::append::{NewEvent, Prepared};
 use crate::commit::Commit;
@@ -12,6 +15,9 @@ use crate::lane::{self, Lane};
 
 /// Rows for one statement. A few fixed sizes, so that their statements stay prepared.
 const ROWS: [usize; 4] = [128, 32, 8, 1];
+
+/// Rows for one statement of arrays.
+const ROWS_AT_ONCE: usize = 5_000;
 
 /// Rows of one table.
 struct Table {
@@ -31,21 +37,73 @@ impl Table {
         }
     }
 
-    async fn write(self, connection: &impl ConnectionTrait) -> Result<(), JournalError> {
-        let mut left = self.values.len() / self.columns;
-        let mut values = self.values.into_iter();
+    async fn write(&self, transaction: &Transaction) -> Result<(), JournalError> {
+        match transaction.dialect() {
+            Dialect::Sqlite => self.write_rows(transaction).await,
+            Dialect::Postgres => self.write_columns(transaction).await,
+        }
+    }
+
+    async fn write_rows(&self, transaction: &Transaction) -> Result<(), JournalError> {
+        let mut left = &self.values[..];
         for size in ROWS {
-            while left >= size {
+            while let Some((chunk, rest)) = left.split_at_checked(size * self.columns) {
                 let one = format!("({})", vec!["?"; self.columns].join(","));
                 let rows = vec![one; size].join(",");
                 let sql = format!("INSERT INTO {} VALUES {rows}{}", self.insert, self.suffix);
-                let chunk: Vec<Value> = values.by_ref().take(size * self.columns).collect();
-                connection.execute_raw(statement(sql, chunk)).await?;
-                left -= size;
+                transaction.execute(&sql, chunk.to_vec()).await?;
+                left = rest;
             }
         }
         Ok(())
     }
+
+    async fn write_columns(&self, transaction: &Transaction) -> Result<(), JournalError> {
+        for rows in self.values.chunks(ROWS_AT_ONCE * self.columns) {
+            let (mut kinds, mut values) = (Vec::new(), Vec::new());
+            for column in 0..self.columns {
+                let column = rows.iter().skip(column).step_by(self.columns);
+                let (kind, array) = array(column)?;
+                kinds.push(kind);
+                values.push(array);
+            }
+            let sql = format!(
+                "INSERT INTO {} SELECT * FROM unnest({}){}",
+                self.insert,
+                kinds.join(","),
+                self.suffix
+            );
+            transaction.execute(&sql, values).await?;
+        }
+        Ok(())
+    }
+}
+
+/// One column as an array, and its placeholder. A column holds values of one kind.
+fn array<'a>(
+    column: impl Iterator<Item = &'a Value>,
+) -> Result<(&'static str, Value), JournalError> {
+    let mut kind = None;
+    let mut items = Vec::new();
+    for value in column {
+        let (found, item) = match value {
+            Value::String(_) => (ArrayType::String, value.clone()),
+            Value::Bytes(_) => (ArrayType::Bytes, value.clone()),
+            Value::BigInt(_) => (ArrayType::BigInt, value.clone()),
+            Value::Int(Some(number)) => (ArrayType::BigInt, i64::from(*number).into()),
+            Value::Unsigned(Some(number)) => (ArrayType::BigInt, i64::from(*number).into()),
+            other => return Err(JournalError::damaged(format!("{other:?} fits no column"))),
+        };
+        items.push(item);
+        kind = Some(found);
+    }
+    let kind = kind.unwrap_or(ArrayType::BigInt);
+    let placeholder = match kind {
+        ArrayType::String => "?::text[]",
+        ArrayType::Bytes => "?::bytea[]",
+        _ => "?::bigint[]",
+    };
+    Ok((placeholder, Value::Array(kind, Some(Box::new(items)))))
 }
 
 /// All rows of one transaction.
@@ -94,19 +152,19 @@ impl Batch {
     }
 
     /// In the order that foreign keys ask for.
-    pub(super) async fn write(self, connection: &impl ConnectionTrait) -> Result<(), JournalError> {
+    pub(super) async fn write(&self, transaction: &Transaction) -> Result<(), JournalError> {
         let tables = [
-            self.projects,
-            self.lanes,
-            self.events,
-            self.placements,
-            self.edges,
-            self.commits,
-            self.refs,
-            self.requests,
+            &self.projects,
+            &self.lanes,
+            &self.events,
+            &self.placements,
+            &self.edges,
+            &self.commits,
+            &self.refs,
+            &self.requests,
         ];
         for table in tables {
-            table.write(connection).await?;
+            table.write(transaction).await?;
         }
         Ok(())
     }

@@ -2,42 +2,44 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use commonplace_storage::Database;
 use commonplace_types::{EventId, LaneInterval, RecordId, TenantName};
-use sea_orm::ConnectionTrait;
 
-use super::rows::{
-    RequestRow, column, digest, id, id_list, number_list, small, statement, text_list, time,
-};
+use super::rows::{RequestRow, column, digest, id, small, time};
 use crate::JournalError;
 use crate::append::{Facts, Known, Prepared, RequestId};
 
 /// By event id, in request order of the ids.
-pub(super) const KNOWN: &str = "SELECT e.event_id, e.seq, e.checksum, e.body_hash \
-     FROM json_each(?) j CROSS JOIN event e INDEXED BY event_by_id \
-     ON e.project = ? AND e.event_id = unhex(j.value)";
+pub(super) const KNOWN: &str = "SELECT e.event_id, e.seq, e.checksum, e.body_hash
+     FROM {json_each(?) j CROSS JOIN|unnest(?::bytea[]) j (value) JOIN} event e {INDEXED BY event_by_id|}
+     ON e.project = ? AND e.event_id = {unhex(j.value)|j.value}";
 /// All events of records.
-pub(super) const OF_RECORDS: &str = "SELECT e.record_id, e.event_id, e.seq \
-     FROM json_each(?) j CROSS JOIN event e INDEXED BY event_by_record \
+pub(super) const OF_RECORDS: &str = "SELECT e.record_id, e.event_id, e.seq
+     FROM {json_each(?) j CROSS JOIN|unnest(?::text[]) j (value) JOIN} event e {INDEXED BY event_by_record|}
      ON e.project = ? AND e.record_id = j.value";
 /// Where events lie.
-pub(super) const PLACEMENTS: &str = "SELECT p.seq, p.lane, p.position \
-     FROM json_each(?) j CROSS JOIN placement p INDEXED BY placement_of_event ON p.seq = j.value";
+pub(super) const PLACEMENTS: &str = "SELECT p.seq, p.lane, p.position
+     FROM {json_each(?) j CROSS JOIN|unnest(?::bigint[]) j (value) JOIN} placement p
+       {INDEXED BY placement_of_event|} ON p.seq = j.value";
 /// Where events are superseded.
-pub(super) const SUPERSEDED: &str = "SELECT s.target, s.lane, s.position \
-     FROM json_each(?) j CROSS JOIN supersedes s INDEXED BY supersedes_of_target ON s.target = j.value";
+pub(super) const SUPERSEDED: &str = "SELECT s.target, s.lane, s.position
+     FROM {json_each(?) j CROSS JOIN|unnest(?::bigint[]) j (value) JOIN} supersedes s
+       {INDEXED BY supersedes_of_target|} ON s.target = j.value";
 /// Answered requests.
-pub(super) const REQUESTS: &str = "SELECT r.request_id, r.project, r.request_hash, r.time, r.number, r.answer \
-     FROM json_each(?) j CROSS JOIN request r ON r.tenant = ? AND r.request_id = unhex(j.value)";
+pub(super) const REQUESTS: &str =
+    "SELECT r.request_id, r.project, r.request_hash, r.time, r.number, r.answer
+     FROM {json_each(?) j CROSS JOIN|unnest(?::bytea[]) j (value) JOIN} request r
+       ON r.tenant = ? AND r.request_id = {unhex(j.value)|j.value}";
 
 /// What a project holds about the events and records that some appends name.
 pub(super) async fn gather<'a>(
-    connection: &impl ConnectionTrait,
+    database: &Database,
     project: i64,
     appends: impl Iterator<Item = &'a Prepared> + Clone,
 ) -> Result<Facts, JournalError> {
     let mut facts = Facts::default();
-    known(connection, project, appends.clone(), &mut facts).await?;
-    of_records(connection, project, appends, &mut facts).await?;
+    known(database, project, appends.clone(), &mut facts).await?;
+    of_records(database, project, appends, &mut facts).await?;
     let mut wanted: BTreeSet<i64> = facts.by_id.values().map(|known| known.seq).collect();
     let heads: BTreeSet<i64> = facts
         .by_record
@@ -46,13 +48,13 @@ pub(super) async fn gather<'a>(
         .map(|(_, seq)| *seq)
         .collect();
     wanted.extend(&heads);
-    places(connection, PLACEMENTS, &wanted, &mut facts.placements).await?;
-    places(connection, SUPERSEDED, &heads, &mut facts.superseded).await?;
+    places(database, PLACEMENTS, &wanted, &mut facts.placements).await?;
+    places(database, SUPERSEDED, &heads, &mut facts.superseded).await?;
     Ok(facts)
 }
 
 async fn known<'a>(
-    connection: &impl ConnectionTrait,
+    database: &Database,
     project: i64,
     appends: impl Iterator<Item = &'a Prepared>,
     facts: &mut Facts,
@@ -71,9 +73,9 @@ async fn known<'a>(
     if ids.is_empty() {
         return Ok(());
     }
-    let list = id_list(ids.iter().map(|id| id.as_bytes().as_slice()));
-    let query = statement(KNOWN, vec![list.into(), project.into()]);
-    for row in connection.query_all_raw(query).await? {
+    let ids = ids.iter().map(|id| id.as_bytes().as_slice());
+    let list = database.dialect().list_of_bytes(ids);
+    for row in database.query(KNOWN, vec![list, project.into()]).await? {
         let known = Known {
             seq: column(&row, 1)?,
             checksum: digest(&row, 2)?,
@@ -85,7 +87,7 @@ async fn known<'a>(
 }
 
 async fn of_records<'a>(
-    connection: &impl ConnectionTrait,
+    database: &Database,
     project: i64,
     appends: impl Iterator<Item = &'a Prepared>,
     facts: &mut Facts,
@@ -97,8 +99,11 @@ async fn of_records<'a>(
     if records.is_empty() {
         return Ok(());
     }
-    let query = statement(OF_RECORDS, vec![text_list(records).into(), project.into()]);
-    for row in connection.query_all_raw(query).await? {
+    let list = database.dialect().list_of_texts(records);
+    for row in database
+        .query(OF_RECORDS, vec![list, project.into()])
+        .await?
+    {
         let record = RecordId::new(column::<String>(&row, 0)?)
             .map_err(|error| JournalError::damaged(error.to_string()))?;
         let entry = (id(&row, 1)?, column(&row, 2)?);
@@ -108,7 +113,7 @@ async fn of_records<'a>(
 }
 
 async fn places(
-    connection: &impl ConnectionTrait,
+    database: &Database,
     sql: &str,
     seqs: &BTreeSet<i64>,
     into: &mut HashMap<i64, Vec<LaneInterval>>,
@@ -116,8 +121,8 @@ async fn places(
     if seqs.is_empty() {
         return Ok(());
     }
-    let query = statement(sql, vec![number_list(seqs.iter().copied()).into()]);
-    for row in connection.query_all_raw(query).await? {
+    let list = database.dialect().list_of_numbers(seqs.iter().copied());
+    for row in database.query(sql, vec![list]).await? {
         let place = LaneInterval {
             lane: small(&row, 1)?,
             position: small(&row, 2)?,
@@ -129,7 +134,7 @@ async fn places(
 
 /// Requests of a tenant that were answered before.
 pub(super) async fn requests(
-    connection: &impl ConnectionTrait,
+    database: &Database,
     tenant: &TenantName,
     ids: impl Iterator<Item = RequestId>,
 ) -> Result<HashMap<RequestId, RequestRow>, JournalError> {
@@ -138,9 +143,10 @@ pub(super) async fn requests(
     if ids.is_empty() {
         return Ok(found);
     }
-    let list = id_list(ids.iter().map(|id| id.as_slice()));
-    let query = statement(REQUESTS, vec![list.into(), tenant.as_str().into()]);
-    for row in connection.query_all_raw(query).await? {
+    let ids = ids.iter().map(|id| id.as_slice());
+    let list = database.dialect().list_of_bytes(ids);
+    let values = vec![list, tenant.as_str().into()];
+    for row in database.query(REQUESTS, values).await? {
         let request_id: Vec<u8> = column(&row, 0)?;
         let key = RequestId::try_from(request_id.as_slice())
             .map_err(|_| JournalError::damaged("a request id of another length"))?;

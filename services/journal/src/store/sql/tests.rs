@@ -8,19 +8,19 @@ use commonplace_types::{
     ArtifactType, BranchName, Draft, EventId, LaneInterval, ManualClock, ProjectName, RecordId,
     TenantName, Timestamp, Visible,
 };
-use sea_orm::{ConnectionTrait, Value};
+use sea_orm::Value;
 
 use super::read::{EDGES, RUN_EDGES, by_id_sql, run_sql, select_sql};
-use super::rows::{seen, statement};
-use super::{facts, load, schema};
+use super::rows::seen;
+use super::{FILE, MIGRATIONS, facts, load};
 use crate::append::Append;
 use crate::query::Selection;
 use crate::store::{Write, Written};
 use crate::{JournalError, Options, SystemEntropy};
 
 async fn plan(database: &Database, sql: &str, values: Vec<Value>) -> String {
-    let explain = statement(format!("EXPLAIN QUERY PLAN {sql}"), values);
-    let rows = database.reader().query_all_raw(explain).await.unwrap();
+    let explain = format!("EXPLAIN QUERY PLAN {sql}");
+    let rows = database.query(&explain, values).await.unwrap();
     let steps: Vec<String> = rows
         .iter()
         .map(|row| row.try_get_by_index(3).unwrap())
@@ -114,7 +114,7 @@ async fn check_all(database: &Database) {
     ];
     check(database, &by_id_sql(&condition), values, &by_id).await;
     check_selects(database).await;
-    let named = load::NAMED_COMMITS.replace("{columns}", "number");
+    let named = load::NAMED_COMMITS.replace(":columns", "number");
     let plan = plan(database, &named, vec![one()]).await;
     assert!(
         plan.contains("PRIMARY KEY (project=? AND number=?)"),
@@ -128,7 +128,7 @@ async fn check_selects(database: &Database) {
             filter,
             include_superseded: false,
         };
-        let (sql, values) = select_sql(1, &visible(), &selection, after, 50);
+        let (sql, values) = select_sql(database.dialect(), 1, &visible(), &selection, after, 50);
         let always = [
             "placement_of_event (seq=?",
             "supersedes_of_target (target=?",
@@ -174,10 +174,8 @@ async fn check_selects(database: &Database) {
 #[tokio::test]
 async fn hot_statements_use_their_indexes() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("journal.sqlite");
-    let database = Database::open_sqlite(&path, schema::MIGRATIONS)
-        .await
-        .unwrap();
+    let place = folder.path().into();
+    let database = Database::open(&place, FILE, MIGRATIONS).await.unwrap();
     check_all(&database).await;
     // One long lane and many short ones: the shape that misled the planner before.
     let fill = [
@@ -193,22 +191,22 @@ async fn hot_statements_use_their_indexes() {
         "ANALYZE",
     ];
     for sql in fill {
-        database.writer().execute_unprepared(sql).await.unwrap();
+        database.run_script(sql).await.unwrap();
     }
     database.close().await.unwrap();
-    let database = Database::open_sqlite(&path, schema::MIGRATIONS)
-        .await
-        .unwrap();
+    let database = Database::open(&place, FILE, MIGRATIONS).await.unwrap();
     check_all(&database).await;
 }
 
 /// A store with an opened project.
-async fn store(folder: &std::path::Path) -> super::SqliteStore {
+async fn store(folder: &std::path::Path) -> super::SqlStore {
     let clock = Arc::new(ManualClock::new(Timestamp::MIN));
     let entropy = Arc::new(SystemEntropy::from_key([1; 32]));
-    super::SqliteStore::open(folder, &Options::default(), clock, entropy)
-        .await
-        .unwrap()
+    let options = Options::default();
+    let store = super::SqlStore::open(&folder.into(), &options, clock, entropy).await;
+    let store = store.unwrap();
+    store.take_over(0).await.unwrap();
+    store
 }
 
 fn append(title: &str, text: &str) -> Write {
@@ -236,12 +234,7 @@ async fn a_full_disk_loses_nothing_and_is_recovered_from() {
         panic!("{first:?}");
     };
     let limit = |pages: u32| format!("PRAGMA max_page_count = {pages}");
-    store
-        .database
-        .writer()
-        .execute_unprepared(&limit(1))
-        .await
-        .unwrap();
+    store.database.run_script(&limit(1)).await.unwrap();
     let long = "x".repeat(200_000);
     let group = vec![
         append("long", &long),
@@ -256,19 +249,15 @@ async fn a_full_disk_loses_nothing_and_is_recovered_from() {
         assert!(matches!(*cause, StorageError::Full(_)), "{cause:?}");
     }
     let project = store
-        .projects
+        .projects()
+        .unwrap()
         .get(
             &TenantName::default_tenant(),
             &ProjectName::default_project(),
         )
         .unwrap();
     assert_eq!(project.read().last.hash, first.commit.hash);
-    store
-        .database
-        .writer()
-        .execute_unprepared(&limit(1_000_000))
-        .await
-        .unwrap();
+    store.database.run_script(&limit(1_000_000)).await.unwrap();
     let again = store.apply(vec![append("long", &long)]).await.remove(0);
     let Ok(Written::Appended(again)) = again else {
         panic!("{again:?}");

@@ -1,0 +1,47 @@
+//! Schemas of this node's stores: how they stand, and bringing them up to date.
+
+use commonplace_storage::SchemaState;
+
+use crate::node::place;
+use crate::{NodeError, NodeOptions};
+
+/// One service's schema.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Schema {
+    /// The service.
+    pub service: &'static str,
+    /// How it stands.
+    pub state: SchemaState,
+}
+
+/// How each schema stands beside what this program knows; changes nothing but that missing folders are made.
+pub async fn schemas(options: &NodeOptions) -> Result<Vec<Schema>, NodeError> {
+    let data = &options.data_dir;
+    let schema = |service, state| Schema { service, state };
+    Ok(vec![
+        schema(
+            "journal",
+            commonplace_journal::schema_state(&place(options, "journal")?).await?,
+        ),
+        schema(
+            "policy",
+            commonplace_policy::schema_state(&place(options, "policy")?).await?,
+        ),
+        schema(
+            "retrieval",
+            commonplace_retrieval::schema_state(&place(options, "retrieval")?).await?,
+        ),
+    ])
+}
+
+/// Brings each schema up to date, one after the other. What was done stays done when a later one fails.
+pub async fn migrate(options: &NodeOptions) -> Result<(), NodeError> {
+    let mut options = options.clone();
+    // Asked for by name, whatever services do when they start.
+    options.database.migrate = true;
+    let data = &options.data_dir;
+    commonplace_journal::migrate(&place(&options, "journal")?).await?;
+    commonplace_policy::migrate(&place(&options, "policy")?).await?;
+    commonplace_retrieval::migrate(&place(&options, "retrieval")?).await?;
+    Ok(())
+}
