@@ -87,7 +87,7 @@ pub async fn start_with(
     }
     let store = Arc::new(store);
     let part = match leadership {
-        Some(leadership) => Some(Part::start(leadership, store.clone()).await),
+        Some(leadership) => Some(Part::start(leadership, store.clone()).await?),
         None => {
             store.take_over(0).await?;
             None

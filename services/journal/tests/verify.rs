@@ -57,7 +57,9 @@ async fn found(fixture: &Fixture, backend: Backend, sql: &str) -> Option<String>
         .items
         .remove(0)
         .name;
-    journal.verify(&tenant(), &name).await.unwrap().first_break
+    let found = journal.verify(&tenant(), &name).await.unwrap().first_break;
+    journal.shutdown().await.unwrap();
+    found
 }
 
 /// The same change in PostgreSQL's words.

@@ -1,6 +1,6 @@
 //! Schemas of this node's stores: how they stand, and bringing them up to date.
 
-use commonplace_storage::SchemaState;
+use commonplace_storage::{DataFolder, SchemaState};
 
 use crate::node::place;
 use crate::{NodeError, NodeOptions};
@@ -16,7 +16,6 @@ pub struct Schema {
 
 /// How each schema stands beside what this program knows; changes nothing but that missing folders are made.
 pub async fn schemas(options: &NodeOptions) -> Result<Vec<Schema>, NodeError> {
-    let data = &options.data_dir;
     let schema = |service, state| Schema { service, state };
     Ok(vec![
         schema(
@@ -39,7 +38,11 @@ pub async fn migrate(options: &NodeOptions) -> Result<(), NodeError> {
     let mut options = options.clone();
     // Asked for by name, whatever services do when they start.
     options.database.migrate = true;
-    let data = &options.data_dir;
+    // Nobody may use the files meanwhile; a server takes care by itself.
+    let _folder = match options.database.url.is_empty() {
+        true => Some(DataFolder::lock(&options.data_dir)?),
+        false => None,
+    };
     commonplace_journal::migrate(&place(&options, "journal")?).await?;
     commonplace_policy::migrate(&place(&options, "policy")?).await?;
     commonplace_retrieval::migrate(&place(&options, "retrieval")?).await?;

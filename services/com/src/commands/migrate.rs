@@ -26,7 +26,10 @@ pub async fn run(global: &Global, arguments: Migrate) -> anyhow::Result<()> {
         before.iter().zip(&after).for_each(|(b, a)| print(b, a));
     }
     let left: usize = after.iter().map(|schema| schema.state.pending.len()).sum();
-    anyhow::ensure!(left == 0, "{left} migrations are left to do: run `com migrate`");
+    anyhow::ensure!(
+        left == 0,
+        "{left} migrations are left to do: run `com migrate`"
+    );
     Ok(())
 }
 
@@ -47,7 +50,8 @@ fn print(before: &Schema, after: &Schema) {
 
 fn as_json(before: &[Schema], after: &[Schema]) -> serde_json::Value {
     let steps = |schema: &Schema| -> Vec<serde_json::Value> {
-        let step = |(version, name): &(u32, String)| serde_json::json!({"version": version, "name": name});
+        let step =
+            |(version, name): &(u32, String)| serde_json::json!({"version": version, "name": name});
         schema.state.pending.iter().map(step).collect()
     };
     let one = |(before, after): (&Schema, &Schema)| {

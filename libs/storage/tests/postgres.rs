@@ -1,0 +1,197 @@
+//! What only a server does: go away, run out of connections, tell two leaders apart.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use commonplace_storage::{
+    Database, LEADERSHIP_TABLE, Leadership, Migration, Place, StorageError, Term,
+};
+use commonplace_testkit::{Backend, Server, Site};
+use tokio::sync::Notify;
+
+const MIGRATIONS: &[Migration] = &[Migration {
+    version: 1,
+    name: "first",
+    oldest: 1,
+    sqlite: &[],
+    postgres: &[
+        LEADERSHIP_TABLE,
+        "CREATE TABLE note (id BIGINT PRIMARY KEY, count BIGINT NOT NULL)",
+        "INSERT INTO note VALUES (1, 0), (2, 0)",
+    ],
+}];
+
+async fn open(site: &Site) -> Database {
+    Database::open(&site.place("notes"), "", MIGRATIONS)
+        .await
+        .unwrap()
+}
+
+async fn epoch(leadership: &Leadership) -> i64 {
+    let mut term = leadership.term();
+    let term = *term
+        .wait_for(|term| matches!(term, Term::Leading { .. }))
+        .await
+        .unwrap();
+    match term {
+        Term::Leading { epoch } => epoch,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn guarded(database: &Database, own: i64) -> Result<(), StorageError> {
+    database
+        .write(move |transaction| Box::pin(async move { transaction.guard(own).await }))
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_processes_migrate_at_once() {
+    let site = Site::new(Backend::Postgres);
+    let opened = futures::future::join_all((0..8).map(|_| open(&site))).await;
+    for database in opened {
+        let row = database
+            .query_one("SELECT count(*) FROM note", Vec::new())
+            .await;
+        let count: i64 = row.unwrap().unwrap().try_get_by_index(0).unwrap();
+        assert_eq!(count, 2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_leaders_only_the_newer_can_write() {
+    let site = Site::new(Backend::Postgres);
+    let (one, two) = (open(&site).await, open(&site).await);
+    let first = Leadership::start(&one, "first").unwrap();
+    let old = epoch(&first).await;
+    guarded(&one, old).await.unwrap();
+    let second = Leadership::start(&two, "second").unwrap();
+    second
+        .term()
+        .wait_for(|term| *term == Term::Standby)
+        .await
+        .unwrap();
+
+    // A transaction of the old leader that is under way holds its successor off.
+    let (entered, leave) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let slow = {
+        let (one, entered, leave) = (one.clone(), entered.clone(), leave.clone());
+        tokio::spawn(async move {
+            one.write::<_, _, StorageError>(move |transaction| {
+                let (entered, leave) = (entered.clone(), leave.clone());
+                Box::pin(async move {
+                    transaction.guard(old).await?;
+                    entered.notify_one();
+                    leave.notified().await;
+                    let sql = "UPDATE note SET count = count + 1 WHERE id = 1";
+                    transaction.execute(sql, Vec::new()).await
+                })
+            })
+            .await
+        })
+    };
+    entered.notified().await;
+    let resigned = tokio::spawn(first.resign());
+    resigned.await.unwrap();
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    assert_eq!(*second.term().borrow(), Term::Standby);
+    leave.notify_one();
+    assert_eq!(slow.await.unwrap().unwrap(), 1);
+
+    let new = epoch(&second).await;
+    assert!(new > old);
+    let fenced = guarded(&one, old).await;
+    assert!(
+        matches!(fenced, Err(StorageError::Fenced { own, found }) if (own, found) == (old, new)),
+        "{fenced:?}"
+    );
+    guarded(&two, new).await.unwrap();
+    second.resign().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn transactions_that_collide_are_run_again() {
+    let site = Site::new(Backend::Postgres);
+    let database = open(&site).await;
+    // Each takes one row, then the other's: a deadlock, which the server breaks.
+    let cross = |from: i64, to: i64| {
+        let database = database.clone();
+        tokio::spawn(async move {
+            database
+                .write::<_, _, StorageError>(move |transaction| {
+                    Box::pin(async move {
+                        for id in [from, to] {
+                            let sql = "UPDATE note SET count = count + 1 WHERE id = ?";
+                            transaction.execute(sql, vec![id.into()]).await?;
+                            tokio::time::sleep(Duration::from_millis(100)).await;
+                        }
+                        Ok(())
+                    })
+                })
+                .await
+        })
+    };
+    let (one, two) = (cross(1, 2), cross(2, 1));
+    one.await.unwrap().unwrap();
+    two.await.unwrap().unwrap();
+    let row = database.query_one("SELECT CAST(sum(count) AS BIGINT) FROM note", Vec::new());
+    let sum: i64 = row.await.unwrap().unwrap().try_get_by_index(0).unwrap();
+    assert_eq!(sum, 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restarted_server_is_found_again() {
+    let server = Server::start(&[]);
+    let mut site = Site::on(&server, "postgres");
+    site.options().acquire_timeout_ms = 300;
+    let database = open(&site).await;
+    let read = async || database.query("SELECT count FROM note", Vec::new()).await;
+    let write = async || {
+        let sql = "UPDATE note SET count = count + 1 WHERE id = 1";
+        database.execute(sql, Vec::new()).await
+    };
+    futures::future::join_all((0..8).map(|_| read())).await;
+    for crash in [true, false] {
+        match crash {
+            true => server.crash(),
+            false => server.stop(),
+        }
+        for answer in [read().await.map(drop), write().await.map(drop)] {
+            assert!(
+                matches!(
+                    answer,
+                    Err(StorageError::Unavailable(_) | StorageError::Busy(_))
+                ),
+                "{answer:?}"
+            );
+        }
+        server.start_again();
+        // At once, whatever broken connections the pools still hold.
+        read().await.unwrap();
+        write().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_server_is_told() {
+    let mut site = Site::new(Backend::Postgres);
+    site.options().start_timeout_ms = 0;
+    site.options().acquire_timeout_ms = 200;
+    let open = async |place: Place| Database::open(&place, "", MIGRATIONS).await.unwrap_err();
+    site.options().url = Server::shared().url("nowhere");
+    let error = open(site.place("notes")).await;
+    assert!(error.to_string().contains("nowhere"), "{error}");
+    site.options().url = "postgres://127.0.0.1:1/x".into();
+    let error = open(site.place("notes")).await;
+    assert!(
+        matches!(error, StorageError::Unavailable(_) | StorageError::Busy(_)),
+        "{error}"
+    );
+    let server = Server::shared();
+    let latin = "CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1'";
+    server.run("postgres", latin).await;
+    site.options().url = server.url("latin");
+    let error = open(site.place("notes")).await;
+    assert!(error.to_string().contains("UTF8"), "{error}");
+}
