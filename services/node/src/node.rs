@@ -310,8 +310,7 @@ impl Start<'_> {
         let place = self.own_place("retrieval")?;
         let (options, clock) = (self.options.retrieval.clone(), self.clock.clone());
         let (index, policy) = (index.clone(), policy.clone());
-        let retrieval =
-            commonplace_retrieval::start(options, place, index, policy, clock).await?;
+        let retrieval = commonplace_retrieval::start(options, place, index, policy, clock).await?;
         let channel = self.here(Role::Retrieval, Routes::new(retrieval.service()));
         Ok((channel, Some(retrieval)))
     }

@@ -373,21 +373,28 @@ impl Inner {
             let kept = self.try_put(&tenant, &checked, activate).await;
             // Even after an error: a commit whose answer was lost may have been kept.
             let entry = self.refresh(&tenant, &checked.id).await?;
-            if kept? {
+            if let Some(number) = kept? {
                 let entry = entry.ok_or(PolicyError::Interrupted)?;
-                return Ok(Found::new(entry.newest, entry.active.number));
+                let active = entry.active.number;
+                if entry.newest.number == number {
+                    return Ok(Found::new(entry.newest, active));
+                }
+                // Another process has put the next one already.
+                let own = self.store.version(&tenant, &checked.id, number).await?;
+                let own = own.ok_or(PolicyError::Interrupted)?;
+                return Ok(Found::new(Arc::new(own), active));
             }
         }
         Err(PolicyError::Contended)
     }
 
-    /// False: another process took the number.
+    /// Gives the version's number, or none when another process took it.
     async fn try_put(
         &self,
         tenant: &TenantName,
         checked: &Version,
         activate: bool,
-    ) -> Result<bool, PolicyError> {
+    ) -> Result<Option<u64>, PolicyError> {
         let id = &checked.id;
         let before = match self.shared() {
             true => self.refresh(tenant, id).await?,
@@ -401,7 +408,7 @@ impl Inner {
                     let (tenant, id) = (tenant.clone(), id.clone());
                     self.store.activate(tenant, id, number).await?;
                 }
-                Ok(true)
+                Ok(Some(number))
             }
             _ => {
                 let number = before.as_ref().map_or(1, |entry| entry.newest.number + 1);
@@ -410,7 +417,8 @@ impl Inner {
                     number,
                     ..checked.clone()
                 };
-                self.store.put(tenant.clone(), version, activate).await
+                let kept = self.store.put(tenant.clone(), version, activate).await?;
+                Ok(kept.then_some(number))
             }
         }
     }

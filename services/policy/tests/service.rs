@@ -205,7 +205,11 @@ async fn a_put_adds_a_version_and_never_changes_one(backend: Backend) {
 
 async fn what_is_wrong_is_refused_and_nothing_is_stored(backend: Backend) {
     let site = Site::new(backend);
-    let (_policies, mut client) = start(&site, Options { max_policies: 1 }).await;
+    let one = Options {
+        max_policies: 1,
+        ..Options::default()
+    };
+    let (_policies, mut client) = start(&site, one).await;
     let failure = put(&mut client, request("mine", "weights:\n  lexical: loud"))
         .await
         .unwrap_err();
@@ -300,4 +304,52 @@ async fn puts_at_the_same_time_each_get_their_version(backend: Backend) {
     }
     versions.sort_unstable();
     assert_eq!(versions, (1..=20).collect::<Vec<u64>>());
+}
+
+/// A policy of one's own that differs from others by its candidates.
+fn source(number: u32) -> String {
+    format!("candidates: {}", 10 + number)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn processes_that_share_a_database_number_versions_together() {
+    let site = Site::new(Backend::Postgres);
+    let (_one, first) = start(&site, Options::default()).await;
+    let (_two, second) = start(&site, Options::default()).await;
+    let puts = (0..24).map(|number| {
+        let mut client = if number % 2 == 0 {
+            first.clone()
+        } else {
+            second.clone()
+        };
+        tokio::spawn(async move { put(&mut client, request("mine", &source(number))).await })
+    });
+    let mut versions = Vec::new();
+    for answer in puts.collect::<Vec<_>>() {
+        versions.push(answer.await.unwrap().unwrap().version);
+    }
+    versions.sort_unstable();
+    assert_eq!(versions, (1..=24).collect::<Vec<u64>>());
+    let mut client = second.clone();
+    for version in 1..=24 {
+        get(&mut client, "mine", version).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_process_puts_and_activates_is_seen() {
+    let site = Site::new(Backend::Postgres);
+    let (_one, mut first) = start(&site, Options::default()).await;
+    let (_two, mut second) = start(&site, Options::default()).await;
+    put(&mut first, request("mine", &source(1))).await.unwrap();
+    // A policy that is not known here is looked for at once.
+    assert_eq!(get(&mut second, "mine", 0).await.unwrap().version, 1);
+    let mut active = request("mine", &source(2));
+    active.activate = true;
+    put(&mut first, active).await.unwrap();
+    // A version too; which one is active, within `refresh_ms`.
+    assert!(get(&mut second, "mine", 2).await.is_ok());
+    while get(&mut second, "mine", 0).await.unwrap().version != 2 {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
 }

@@ -267,3 +267,5 @@ async fn a_full_disk_loses_nothing_and_is_recovered_from() {
         (2, first.commit.hash)
     );
 }
+
+mod plans;
