@@ -15,7 +15,7 @@ use crate::packing::{Outcome, Reason};
 use crate::ranking::Scores;
 use crate::rules::{FusionMethod, PackingMethod, Policy, Rules, Weights};
 use crate::store::Kept;
-use crate::verify::Verdict;
+use crate::verify::{Conclusion, Verdict};
 
 mod index;
 
@@ -87,6 +87,7 @@ pub(crate) fn policy(answer: policy_proto::GetPolicyResponse) -> Result<Policy, 
         id: policy.id,
         version: policy.version,
         hash: policy.hash,
+        tasks: rules.tasks.clone(),
         rules: read_rules(rules).map_err(|error| error.under("policy.rules"))?,
     })
 }
@@ -287,8 +288,15 @@ pub(crate) fn verdict(verdict: Verdict) -> proto::VerifyPackResponse {
         given: difference.given,
         expected: difference.expected,
     };
+    let conclusion = match verdict.conclusion() {
+        Conclusion::Verified => proto::Verdict::Verified,
+        Conclusion::Differs => proto::Verdict::Differs,
+        Conclusion::Unverifiable => proto::Verdict::Unverifiable,
+    };
     proto::VerifyPackResponse {
-        verified: verdict.differences.is_empty(),
+        verified: conclusion == proto::Verdict::Verified,
+        verdict: conclusion.into(),
+        unverifiable_reason: verdict.missing.unwrap_or_default(),
         id: verdict.id,
         differences: verdict.differences.into_iter().map(difference).collect(),
         commit: verdict.commit,

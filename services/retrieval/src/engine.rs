@@ -113,6 +113,8 @@ pub struct Answer {
     pub kept: Arc<Kept>,
     /// It answered the same request at the same commit before.
     pub reused: bool,
+    /// Why its policy was taken, for people.
+    pub policy_reason: String,
 }
 
 /// Makes, keeps and checks packs.
@@ -161,18 +163,22 @@ impl Engine {
         Ok(Answer {
             kept,
             reused: reused || known,
+            policy_reason: policy.reason(!request.policy.id.is_empty(), &request.task),
         })
     }
 
     /// Makes a pack and keeps nothing.
-    pub async fn preview(&self, request: Request) -> Result<Kept, RetrievalError> {
+    pub async fn preview(&self, request: Request) -> Result<Answer, RetrievalError> {
         let (recipe, policy) = self.recipe(&request).await?;
         let dense = DenseWish::Newest {
             wait: request.wait_for_dense,
         };
-        Ok(Kept::new(
-            self.make(recipe, &policy, &request.as_of, dense).await?,
-        ))
+        let pack = self.make(recipe, &policy, &request.as_of, dense).await?;
+        Ok(Answer {
+            kept: Arc::new(Kept::new(pack)),
+            reused: false,
+            policy_reason: policy.reason(!request.policy.id.is_empty(), &request.task),
+        })
     }
 
     /// A kept pack.

@@ -113,6 +113,25 @@ pub struct Policy {
     pub version: u64,
     /// Over its rules.
     pub hash: String,
+    /// The kinds of work it serves when a request names no policy.
+    pub tasks: Vec<String>,
     /// What it says.
     pub rules: Rules,
+}
+
+impl Policy {
+    /// Why this one was taken for a task, for people; `named`: the request asked for it by its id.
+    pub fn reason(&self, named: bool, task: &str) -> String {
+        if named {
+            return "named by the request".into();
+        }
+        if task.is_empty() {
+            return format!("no task and no policy is named; used `{}`", self.id);
+        }
+        let shown = task.escape_debug();
+        if self.tasks.iter().any(|known| known == task) {
+            return format!("it names task `{shown}`");
+        }
+        format!("no policy names task `{shown}`; used `{}`", self.id)
+    }
 }

@@ -34,6 +34,7 @@ impl RetrievalService for Service {
         Ok(Response::new(proto::RetrieveResponse {
             pack: Some(convert::context_pack(&answer.kept)),
             reused: answer.reused,
+            policy_reason: answer.policy_reason,
         }))
     }
 
@@ -44,9 +45,11 @@ impl RetrievalService for Service {
         let missing = || status(Invalid::new("request", "expected a request, found none"));
         let request = request.into_inner().request.ok_or_else(missing)?;
         let request = convert::request(request).map_err(|error| status(error.under("request")))?;
-        let kept = self.engine.preview(request).await.map_err(status)?;
-        let pack = Some(convert::context_pack(&kept));
-        Ok(Response::new(proto::PreviewPackResponse { pack }))
+        let answer = self.engine.preview(request).await.map_err(status)?;
+        Ok(Response::new(proto::PreviewPackResponse {
+            pack: Some(convert::context_pack(&answer.kept)),
+            policy_reason: answer.policy_reason,
+        }))
     }
 
     async fn search(

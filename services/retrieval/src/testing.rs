@@ -49,6 +49,7 @@ pub fn policy(rules: Rules) -> Policy {
         id: "general".into(),
         version: 1,
         hash: format!("sha256:{}", "0".repeat(64)),
+        tasks: Vec::new(),
         rules,
     }
 }

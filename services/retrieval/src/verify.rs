@@ -39,6 +39,30 @@ pub struct Verdict {
     pub commit: String,
     /// Commits since then, as far as known.
     pub commits_since: u64,
+    /// What the pack was made from and is not here; none when it could be checked.
+    pub missing: Option<String>,
+}
+
+/// What a check of a pack comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Conclusion {
+    /// The same bytes.
+    Verified,
+    /// Other bytes.
+    Differs,
+    /// Nothing can be said here.
+    Unverifiable,
+}
+
+impl Verdict {
+    /// What the check comes to.
+    pub fn conclusion(&self) -> Conclusion {
+        match (&self.missing, self.differences.is_empty()) {
+            (Some(_), _) => Conclusion::Unverifiable,
+            (None, true) => Conclusion::Verified,
+            (None, false) => Conclusion::Differs,
+        }
+    }
 }
 
 /// Where `given` differs from `expected`, the first few of them in the order of the keys; nothing for equal bytes.
@@ -58,6 +82,22 @@ pub fn compare(given: &[u8], expected: &[u8]) -> Vec<Difference> {
         differences.push(first_byte(given, expected));
     }
     differences
+}
+
+/// The difference of bytes that are no pack, at the key that their reader complains of, if it names one.
+pub fn unreadable(content: &[u8], complaint: &str) -> Difference {
+    let named = complaint
+        .strip_prefix('`')
+        .and_then(|rest| rest.split_once("`: "));
+    if let Some((path, problem)) = named {
+        let problem = problem.strip_prefix("expected ").unwrap_or(problem);
+        let (expected, given) = problem
+            .split_once(", found ")
+            .unwrap_or((problem, "as it stands"));
+        return Difference::new(path, given, expected);
+    }
+    let shown = String::from_utf8_lossy(&content[..content.len().min(64)]).into_owned();
+    Difference::new("bytes", shown, format!("the bytes of a pack: {complaint}"))
 }
 
 fn first_byte(given: &[u8], expected: &[u8]) -> Difference {
@@ -165,6 +205,18 @@ mod tests {
         assert_eq!(paths(r#"{"a":[1]}"#, r#"{"a":[1,2],"c":0}"#), ["a[1]", "c"]);
         assert_eq!(paths(r#"{"a": 1}"#, r#"{"a":1}"#), ["bytes"]);
         assert_eq!(paths(r#"{"a":1"#, r#"{"a":1}"#), ["bytes"]);
+    }
+
+    #[test]
+    fn bytes_that_are_no_pack_are_told_by_key_where_there_is_one() {
+        let difference = unreadable(b"{}", "`items`: expected 3 as the candidates say, found 2");
+        assert_eq!(
+            difference,
+            Difference::new("items", "2", "3 as the candidates say")
+        );
+        let difference = unreadable(b"{}", "missing field `items` at line 1 column 2");
+        assert_eq!(difference.path, "bytes");
+        assert!(difference.expected.contains("missing field `items`"));
     }
 
     #[test]

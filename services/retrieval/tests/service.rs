@@ -404,6 +404,72 @@ async fn without_a_model_packs_say_so_and_still_verify() {
         "{:?}",
         verdict.differences
     );
+    assert_eq!(verdict.verdict(), proto::Verdict::Unverifiable);
+    assert!(verdict.unverifiable_reason.contains("no model"));
+    mesh.stop().await;
+}
+
+#[tokio::test]
+async fn a_pack_is_not_called_wrong_where_it_cannot_be_checked() {
+    let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mesh = Mesh::start(folder.path()).await;
+    mesh.append(history()).await;
+    let made = mesh.pack(ask("login timeout")).await;
+    let verdict = mesh.verify(&made.id, &made.content).await;
+    assert_eq!(verdict.verdict(), proto::Verdict::Verified);
+    mesh.stop().await;
+
+    let mesh = Mesh::start(elsewhere.path()).await;
+    let verdict = mesh.verify(&made.id, &made.content).await;
+    assert_eq!(verdict.verdict(), proto::Verdict::Unverifiable);
+    assert!(!verdict.verified && verdict.unverifiable_reason.contains("project"));
+    assert_eq!(verdict.differences[0].path, "project");
+    mesh.append(vec![draft(
+        "bug",
+        "Logout hangs",
+        "Another history altogether.",
+    )])
+    .await;
+    let verdict = mesh.verify(&made.id, &made.content).await;
+    assert_eq!(verdict.verdict(), proto::Verdict::Unverifiable);
+    assert_eq!(verdict.differences[0].path, "commit.hash");
+    // What is wrong with a pack in itself is wrong everywhere.
+    let changed = String::from_utf8(made.content.to_vec()).unwrap();
+    let changed = changed.replacen("login", "logon", 1);
+    let verdict = mesh.verify(&made.id, changed.as_bytes()).await;
+    assert_eq!(verdict.verdict(), proto::Verdict::Differs);
+    assert!(verdict.unverifiable_reason.is_empty());
+    mesh.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_says_why_its_policy_was_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let mesh = Mesh::start(folder.path()).await;
+    mesh.append(history()).await;
+    let mut reasons = Vec::new();
+    for (task, policy) in [
+        ("code_review", ""),
+        ("bogus", ""),
+        ("", ""),
+        ("", "general"),
+    ] {
+        let request = proto::RetrieveRequest {
+            task: task.into(),
+            policy: policy.into(),
+            ..ask("login timeout")
+        };
+        reasons.push(mesh.retrieve(request).await.unwrap().policy_reason);
+    }
+    assert_eq!(
+        reasons,
+        [
+            "it names task `code_review`",
+            "no policy names task `bogus`; used `general`",
+            "no task and no policy is named; used `general`",
+            "named by the request",
+        ]
+    );
     mesh.stop().await;
 }
 

@@ -19,7 +19,8 @@ impl Engine {
     /// Checks a pack: makes it anew from what it says it was made from, and compares. `id`: the one it is
     /// claimed to have, or empty; `content`: its bytes, or empty for the kept pack of that id.
     ///
-    /// What is wrong with the pack is a difference, not an error.
+    /// What is wrong with the pack is a difference, not an error. What it was made from and is not here is
+    /// `missing`, unless the pack is wrong in itself: then it is wrong everywhere.
     pub async fn verify(&self, id: &str, content: Bytes) -> Result<Verdict, RetrievalError> {
         let content = match (id, content.is_empty()) {
             ("", true) => {
@@ -42,16 +43,13 @@ impl Engine {
             differences,
             commit: String::new(),
             commits_since: 0,
+            missing: None,
         };
         match pack::read(&content) {
             Ok(given) => self.check(&given, &content, &mut verdict).await?,
-            Err(error) => {
-                let expected = format!("the bytes of a pack: {error}");
-                let shown = String::from_utf8_lossy(&content[..content.len().min(64)]).into_owned();
-                verdict
-                    .differences
-                    .push(Difference::new("bytes", shown, expected));
-            }
+            Err(error) => verdict
+                .differences
+                .push(verify::unreadable(&content, &error.to_string())),
         }
         Ok(verdict)
     }
@@ -66,6 +64,11 @@ impl Engine {
         let anew = match self.remake(given).await {
             Ok(anew) => anew,
             Err(Unmade::Differs(difference)) => {
+                verdict.differences.push(difference);
+                return Ok(());
+            }
+            Err(Unmade::Missing(difference, what)) => {
+                verdict.missing = verdict.differences.is_empty().then_some(what);
                 verdict.differences.push(difference);
                 return Ok(());
             }
@@ -100,8 +103,8 @@ impl Engine {
         };
         let draft = self.draft(recipe.clone(), &policy, &as_of, dense).await;
         let draft = draft.map_err(|error| Unmade::making(given, error))?;
-        if let Some(difference) = other_embedder(&given.dense, &draft.pack.dense) {
-            return Err(Unmade::Differs(difference));
+        if let Some(missing) = other_embedder(&given.dense, &draft.pack.dense) {
+            return Err(missing);
         }
         let pack = self
             .finish(draft)
@@ -122,9 +125,12 @@ impl Engine {
         let choice = Choice::Named(&given.policy, given.policy_version);
         let policy = match self.client.policy(choice).await {
             Ok(policy) => policy,
-            Err(RetrievalError::Upstream(failure))
-                if matches!(failure.code, Code::NotFound | Code::InvalidArgument) =>
-            {
+            Err(RetrievalError::Upstream(failure)) if failure.code == Code::NotFound => {
+                let difference = Difference::new("policy", &shown, &failure.message);
+                let what = format!("policy {shown} is not here");
+                return Err(Unmade::Missing(difference, what));
+            }
+            Err(RetrievalError::Upstream(failure)) if failure.code == Code::InvalidArgument => {
                 return Err(Unmade::differs("policy", &shown, &failure.message));
             }
             Err(error) => return Err(Unmade::Failed(error)),
@@ -142,8 +148,10 @@ impl Engine {
 
 /// Why a pack could not be made anew.
 enum Unmade {
-    /// The reason lies in the pack, or in what it was made from.
+    /// The reason lies in the pack.
     Differs(Difference),
+    /// What it was made from is not here: where the pack names it, and what it is.
+    Missing(Difference, String),
     /// The check itself failed.
     Failed(RetrievalError),
 }
@@ -157,7 +165,7 @@ impl Unmade {
         Self::differs(path, given, &invalid.problem)
     }
 
-    /// Sorts an error of making `given` anew: what is not there, or cannot be, is a difference.
+    /// Sorts an error of making `given` anew: what cannot be is a difference, what is not here is missing.
     fn making(given: &Pack, error: RetrievalError) -> Self {
         match error {
             RetrievalError::Upstream(failure)
@@ -169,12 +177,13 @@ impl Unmade {
                     _ if failure.code == Code::NotFound => "commit.hash",
                     _ => "request",
                 };
-                let shown = match path {
-                    "project" => given.recipe.project.to_string(),
-                    "commit.hash" => given.commit.to_string(),
-                    _ => "as recorded".to_owned(),
+                let (shown, what) = match path {
+                    "project" => (given.recipe.project.to_string(), "project"),
+                    "commit.hash" => (given.commit.to_string(), "commit"),
+                    _ => return Self::differs(path, "as recorded", &failure.message),
                 };
-                Self::differs(path, &shown, &failure.message)
+                let missing = format!("{what} `{shown}` is not in this journal");
+                Self::Missing(Difference::new(path, &shown, &failure.message), missing)
             }
             RetrievalError::BudgetTooSmall { smallest, .. } => {
                 let shown = given.recipe.budget_tokens.to_string();
@@ -190,19 +199,17 @@ impl Unmade {
     }
 }
 
-fn other_embedder(given: &Dense, anew: &Dense) -> Option<Difference> {
-    match (given, anew) {
-        (
-            Dense::On { embedder, .. },
-            Dense::On {
-                embedder: present, ..
-            },
-        ) if embedder != present => Some(Difference::new("dense.embedder", embedder, present)),
-        (Dense::On { embedder, .. }, Dense::Off { reason }) => Some(Difference::new(
-            "dense.embedder",
-            embedder,
-            format!("none: {}", reason.told()),
-        )),
-        _ => None,
-    }
+/// Vectors of another embedder, or none, cannot make the pack anew.
+fn other_embedder(given: &Dense, anew: &Dense) -> Option<Unmade> {
+    let Dense::On { embedder, .. } = given else {
+        return None;
+    };
+    let here = match anew {
+        Dense::On { embedder: here, .. } if here == embedder => return None,
+        Dense::On { embedder: here, .. } => here.clone(),
+        Dense::Off { reason } => format!("none: {}", reason.told()),
+    };
+    let missing = format!("it compared meanings with `{embedder}`, and here is {here}");
+    let difference = Difference::new("dense.embedder", embedder, here);
+    Some(Unmade::Missing(difference, missing))
 }

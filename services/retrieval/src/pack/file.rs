@@ -1,4 +1,7 @@
 //! The file a user keeps: `{"id":"blake3:…","pack":{…}}`, one line, canonical as a whole.
+//!
+//! Editors and tools lay JSON out anew. That loses nothing, so such a file is brought back into canonical
+//! form; what was changed with it shows when the pack is verified.
 
 const HEAD: &[u8] = b"{\"id\":\"";
 const MIDDLE: &[u8] = b"\",\"pack\":";
@@ -18,6 +21,12 @@ pub enum PackError {
         /// What is there, at most a few bytes of it.
         found: String,
     },
+    /// The file was not copied whole.
+    #[error("the file ends early, after {bytes} bytes: take another copy of it")]
+    Truncated {
+        /// Its length.
+        bytes: usize,
+    },
     /// The id is no id.
     #[error("not a pack file: `id`: expected `blake3:` and 64 hex digits, found `{found}`")]
     Id {
@@ -36,12 +45,53 @@ pub fn to_file(id: &str, content: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The claimed id and the pack's bytes, exactly as they stand in the file; a line feed at the end is let pass.
+/// The claimed id and the pack's bytes, exactly as they stand in the file; white space at the end is let pass.
+/// From a file that was laid out anew, the pack's bytes in canonical form.
 ///
 /// Whether the id is that of the bytes is not checked here: verifying tells what differs.
-/// Errors: anything else around them.
+/// Errors: the file ends early, or holds anything else.
 pub fn from_file(bytes: &[u8]) -> Result<(String, Vec<u8>), PackError> {
-    let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    let bytes = bytes.trim_ascii_end();
+    match from_line(bytes) {
+        Ok((_, content)) if ends_early(&content) => {
+            Err(PackError::Truncated { bytes: bytes.len() })
+        }
+        Ok(found) => Ok(found),
+        Err(error) => laid_out_anew(bytes).unwrap_or(Err(error)),
+    }
+}
+
+fn ends_early(content: &[u8]) -> bool {
+    serde_json::from_slice::<serde::de::IgnoredAny>(content).is_err_and(|error| error.is_eof())
+}
+
+/// Reads any layout of the file's JSON. None: it is no JSON of this form.
+fn laid_out_anew(bytes: &[u8]) -> Option<Result<(String, Vec<u8>), PackError>> {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Envelope {
+        id: String,
+        // Its map is sorted by key and holds whole numbers and texts only: printed, it is canonical.
+        pack: serde_json::Map<String, serde_json::Value>,
+    }
+    match serde_json::from_slice::<Envelope>(bytes) {
+        Ok(file) if is_id(&file.id) => Some(Ok((
+            file.id,
+            serde_json::Value::Object(file.pack)
+                .to_string()
+                .into_bytes(),
+        ))),
+        Ok(file) => Some(Err(PackError::Id {
+            found: file.id.escape_debug().take(80).collect(),
+        })),
+        Err(error) if error.is_eof() && !bytes.is_empty() => {
+            Some(Err(PackError::Truncated { bytes: bytes.len() }))
+        }
+        Err(_) => None,
+    }
+}
+
+fn from_line(bytes: &[u8]) -> Result<(String, Vec<u8>), PackError> {
     expect(bytes, 0, HEAD)?;
     let id_end = HEAD.len() + ID_BYTES;
     let found_id = bytes
@@ -95,17 +145,28 @@ mod tests {
         let content = br#"{"a":1}"#;
         let file = to_file(&id(content), content);
         assert_eq!(from_file(&file).unwrap(), (id(content), content.to_vec()));
-        assert_eq!(from_file(&[&file[..], b"\n"].concat()).unwrap().1, content);
+        for space in ["\n", "\r\n", " \n\n"] {
+            let file = [&file[..], space.as_bytes()].concat();
+            assert_eq!(from_file(&file).unwrap().1, content);
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_laid_out_anew_is_the_same_pack() {
+        let content = br#"{"a":1,"b":["\n",{"c":"\u001fx"}]}"#;
+        let file = to_file(&id(content), content);
+        let value: serde_json::Value = serde_json::from_slice(&file).unwrap();
+        let pretty = serde_json::to_vec_pretty(&value).unwrap();
+        assert_eq!(from_file(&pretty).unwrap(), (id(content), content.to_vec()));
     }
 
     #[test]
     fn what_is_not_a_file_is_told_by_place() {
         let content = br#"{"a":1}"#;
         let file = to_file(&id(content), content);
-        for cut in 0..file.len() {
-            let read = from_file(&file[..cut]);
-            let still_other = read.map_or(true, |(_, bytes)| bytes != content);
-            assert!(still_other, "cut at {cut}");
+        for cut in 1..file.len() {
+            let error = from_file(&file[..cut]).unwrap_err();
+            assert_eq!(error, PackError::Truncated { bytes: cut });
         }
         let error = from_file(b"{\"id\": 3}").unwrap_err().to_string();
         assert_eq!(
