@@ -2,21 +2,25 @@
 //!
 //! A setting is a field of some `Options`; the whole is one serialisable struct. A file is TOML. An
 //! environment variable is `COM_` and the path in capitals, parts joined by `__`: `COM_JOURNAL__GROUP_EVENTS`
-//! is `journal.group_events`. A flag is a path and a value. An unknown key fails, wherever it comes from.
+//! is `journal.group_events`. A flag is a path and a value. An unknown key fails, wherever it comes from: one that
+//! was misspelt must not be lost in silence.
 
 mod list;
 
 use std::path::{Path, PathBuf};
 
-use figment::Figment;
+use figment::error::{Actual, Kind};
 use figment::providers::{Env, Format, Serialized, Toml};
+use figment::{Figment, Source};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use list::list;
 
 /// Environment variables that belong to the command line and are not settings.
-const NOT_SETTINGS: [&str; 4] = ["server", "config", "model_dir", "json"];
+const NOT_SETTINGS: [&str; 2] = ["server", "config"];
+/// What the name of an environment variable that is a setting starts with.
+const PREFIX: &str = "COM_";
 
 /// Settings could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +34,7 @@ pub enum ConfigError {
         #[source]
         cause: std::io::Error,
     },
-    /// A key is unknown or a value does not fit. One line for each problem: key, problem, where it came from.
+    /// A key is unknown or a value does not fit. One line for each problem: key, where it came from, problem.
     #[error("{}", .0.join("\n"))]
     Wrong(Vec<String>),
     /// The settings cannot be printed.
@@ -55,31 +59,100 @@ where
         })?;
         figment = figment.merge(Toml::file_exact(path));
     }
-    figment = figment.merge(Env::prefixed("COM_").ignore(&NOT_SETTINGS).split("__"));
+    figment = figment.merge(Env::prefixed(PREFIX).ignore(&NOT_SETTINGS).split("__"));
     for (path, value) in flags {
         // Values are read as TOML would: numbers and true/false as such, all else as text.
         let value: figment::value::Value = value.parse().unwrap_or_else(|never| match never {});
         figment = figment.merge(Serialized::global(path, value));
     }
+    let described =
+        |errors: figment::Error| errors.into_iter().map(|e| describe(&e, flags)).collect();
     figment
         .extract()
-        .map_err(|errors| ConfigError::Wrong(errors.into_iter().map(|e| describe(&e)).collect()))
+        .map_err(|errors| ConfigError::Wrong(described(errors)))
 }
 
-fn describe(error: &figment::Error) -> String {
-    let key = if error.path.is_empty() {
-        String::new()
-    } else {
-        format!("`{}`: ", error.path.join("."))
+/// One problem: where the setting was given, its key, what is wrong, what was expected.
+fn describe(error: &figment::Error, flags: &[Flag]) -> String {
+    let key = error.path.join(".");
+    let origin = origin(error, &key, flags);
+    let problem = match &error.kind {
+        Kind::UnknownField(_, expected) => {
+            format!("no such setting, expected one of {}", expected.join(", "))
+        }
+        Kind::InvalidType(found, expected) | Kind::InvalidValue(found, expected) => {
+            format!("expected {}, found {}", noun(expected), plain(found))
+        }
+        Kind::UnknownVariant(found, expected) => {
+            format!("expected one of {}, found {found}", expected.join(", "))
+        }
+        other => other.to_string(),
     };
-    let origin = error
-        .metadata
-        .as_ref()
-        .map(|metadata| match &metadata.source {
-            Some(source) => format!(" (from {source})"),
-            None => format!(" (from {})", metadata.name),
-        });
-    format!("{key}{}{}", error.kind, origin.unwrap_or_default())
+    if key.is_empty() {
+        return format!("{origin}: {problem}");
+    }
+    format!("setting `{key}` from {origin}: {problem}")
+}
+
+/// Where a setting was given, as its giver wrote it.
+fn origin(error: &figment::Error, key: &str, flags: &[Flag]) -> String {
+    let metadata = error.metadata.as_ref();
+    match metadata.and_then(|metadata| metadata.source.as_ref()) {
+        Some(Source::File(path)) => format!("file {}", path.display()),
+        Some(Source::Code(_)) => {
+            let flag = flags.iter().rev().find(|(path, _)| is_under(path, key));
+            flag.map_or_else(
+                || "the defaults".to_owned(),
+                |(path, _)| format!("--set {path}"),
+            )
+        }
+        _ => {
+            let path = |name: &str| name.strip_prefix(PREFIX).map(|rest| path_of(rest));
+            let mut names: Vec<String> = std::env::vars_os()
+                .filter_map(|(name, _)| name.into_string().ok())
+                .filter(|name| path(name).is_some_and(|path| is_under(&path, key)))
+                .collect();
+            names.sort();
+            let name = names.into_iter().next();
+            let name = name.unwrap_or_else(|| format!("{PREFIX}{}", variable_of(key)));
+            format!("the environment variable {name}")
+        }
+    }
+}
+
+fn is_under(path: &str, key: &str) -> bool {
+    path.strip_prefix(key)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+fn path_of(variable: &str) -> String {
+    variable.to_lowercase().replace("__", ".")
+}
+
+fn variable_of(key: &str) -> String {
+    key.to_uppercase().replace('.', "__")
+}
+
+/// What people call a type of Rust.
+fn noun(expected: &str) -> &str {
+    match expected {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number from 0",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "f32" | "f64" => "a number",
+        "a boolean" | "bool" => "true or false",
+        other => other,
+    }
+}
+
+fn plain(found: &Actual) -> String {
+    match found {
+        Actual::Bool(value) => value.to_string(),
+        Actual::Unsigned(value) => value.to_string(),
+        Actual::Signed(value) => value.to_string(),
+        Actual::Float(value) => value.to_string(),
+        Actual::Str(value) => format!("`{value}`"),
+        other => other.to_string(),
+    }
 }
 
 /// All settings as a TOML file that would give the same settings.
@@ -149,14 +222,25 @@ mod tests {
 
     #[test]
     fn unknown_keys_and_wrong_values_name_the_key() {
-        let error = load::<Settings>(None, &[flag("journal.evnts", "9")])
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("evnts"), "{error}");
-        let error = load::<Settings>(None, &[flag("journal.events", "many")])
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("journal.events"), "{error}");
+        let wrong = |path: &str, value: &str, expected: &str| {
+            let error = load::<Settings>(None, &[flag(path, value)]).unwrap_err();
+            assert_eq!(error.to_string(), expected);
+        };
+        wrong(
+            "journal.evnts",
+            "9",
+            "setting `journal.evnts` from --set journal.evnts: no such setting, expected one of events",
+        );
+        wrong(
+            "bogus.x",
+            "1",
+            "setting `bogus` from --set bogus.x: no such setting, expected one of listen, journal",
+        );
+        wrong(
+            "journal.events",
+            "many",
+            "setting `journal.events` from --set journal.events: expected a whole number from 0, found `many`",
+        );
         let error = load::<Settings>(Some(Path::new("/nowhere/com.toml")), &[])
             .unwrap_err()
             .to_string();

@@ -1,6 +1,7 @@
 //! Logs and traces.
 
 use std::collections::HashMap;
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use opentelemetry::propagation::TextMapPropagator;
@@ -85,7 +86,10 @@ impl Drop for Guard {
 pub fn start(options: &Options, service: &'static str) -> Result<Guard, TelemetryError> {
     let filter = EnvFilter::try_new(&options.log)
         .map_err(|error| TelemetryError::Filter(error.to_string()))?;
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(colours);
     let lines = match options.log_format {
         LogFormat::Text => lines.with_target(false).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
