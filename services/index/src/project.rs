@@ -11,6 +11,11 @@ use crate::engine::{Engine, Progress};
 use crate::slots::Usage;
 use crate::status::ProjectStatus;
 
+/// The follower is at the journal's head, as far as that is known.
+const FOLLOWING: &str = "following";
+/// The follower has commits before it.
+const BUILDING: &str = "building";
+
 /// Requests to a follower that may wait.
 const QUEUED: usize = 16;
 
@@ -56,7 +61,7 @@ impl Project {
             whole: AtomicBool::new(false),
             usage: Usage::default(),
             rested: Mutex::default(),
-            standing: Mutex::new("building".to_owned()),
+            standing: Mutex::new(BUILDING.to_owned()),
         };
         (project, asked)
     }
@@ -164,9 +169,42 @@ impl Project {
         *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = text.into();
     }
 
-    /// What the follower is doing: `following`, `building`, or why it stands still.
-    pub(crate) fn standing(&self) -> String {
+    /// What the follower is doing: `following`, `building`, or why it stands still. `commits`: those taken
+    /// in, none while there is no engine. The numbers decide, since they are newer than what was said last.
+    pub(crate) fn standing(&self, commits: Option<u64>) -> String {
         let standing = self.standing.lock();
-        standing.unwrap_or_else(PoisonError::into_inner).clone()
+        let said = standing.unwrap_or_else(PoisonError::into_inner).clone();
+        if said != FOLLOWING && said != BUILDING {
+            return said;
+        }
+        let at_head = |commits| commits > 0 && commits >= self.journal_commits();
+        let state = if commits.is_some_and(at_head) {
+            FOLLOWING
+        } else {
+            BUILDING
+        };
+        state.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_numbers_decide_what_a_project_is_doing() {
+        let name = ProjectName::new("default").unwrap();
+        let (project, _asked) = Project::new(TenantName::default(), name, PathBuf::new());
+        assert_eq!(project.standing(None), "building");
+        assert_eq!(project.standing(Some(0)), "building");
+        // Opened with all it had, and the journal has not told of more.
+        assert_eq!(project.standing(Some(3)), "following");
+        project.saw_journal_at(3);
+        assert_eq!(project.standing(Some(3)), "building");
+        assert_eq!(project.standing(Some(4)), "following");
+        project.stand("the disk is full");
+        assert_eq!(project.standing(Some(4)), "the disk is full");
+        project.stand("building");
+        assert_eq!(project.standing(Some(4)), "following");
     }
 }

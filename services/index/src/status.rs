@@ -70,7 +70,7 @@ pub(crate) fn status_of(project: &Project) -> ProjectStatus {
         vectors: snapshot.as_ref().map_or(0, |s| s.vectors.len() as u64),
         size_bytes: bytes_in(&project.folder),
         digest: engine.map(|engine| engine.digest()).unwrap_or_default(),
-        state: project.standing(),
+        state: project.standing(snapshot.as_ref().map(|_| progress.commits)),
     }
 }
 
