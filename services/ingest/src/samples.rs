@@ -1,9 +1,11 @@
-//! Believable reports of a small project's CI over six days, for demonstrations and tests.
+//! Believable records of a small project over six days, for demonstrations and tests: its CI and its tracker.
 //!
-//! The project is this one. Its story: the tail of the journal is flaky under load, packing starts to exceed
-//! its budget on the fourth day and is mended on the sixth, a test of full disks runs into its time limit on
-//! the third. A seed decides durations and on which days the flaky test fails; the same seed always gives the
-//! same bytes.
+//! The project is invented: a small web shop for books. No such shop exists, and nothing here is about this
+//! repository. So that nobody takes a sample for a finding, every name, class and path begins with
+//! `sample-shop` or `sample_shop`. Its story: reserving the last copy of a book is flaky under load, a bank
+//! that stays silent makes a test run into its time limit on the third day, and from the fourth day on totals
+//! are off by a cent, until the sixth. A seed decides durations and on which days the flaky test fails; the
+//! same seed always gives the same bytes.
 
 use serde_json::{Value, json};
 
@@ -15,77 +17,77 @@ const FIRST_NIGHT: u64 = 1_794_621_600;
 /// The number of the first build.
 const FIRST_BUILD: u64 = 41;
 
-/// Suites and their tests, by crate.
+/// Suites and their tests, by module of the shop.
 const SUITES: &[(&str, &str, &[&str])] = &[
     (
-        "journal::append",
-        "services/journal/src/append.rs",
+        "sample_shop.payment",
+        "sample-shop/payment.py",
         &[
-            "gives_dense_positions",
-            "repeats_give_the_first_answer",
-            "a_lost_race_names_the_head",
-            "survives_a_full_disk",
+            "test_charges_once",
+            "test_repeats_give_the_first_receipt",
+            "test_refunds_at_most_what_was_paid",
+            "test_answers_when_the_bank_is_silent",
         ],
     ),
     (
-        "journal::tail",
-        "services/journal/src/tail.rs",
+        "sample_shop.stock",
+        "sample-shop/stock.py",
         &[
-            "starts_at_the_first_commit",
-            "resumes_after_a_lost_connection",
-            "refuses_a_foreign_cursor",
+            "test_counts_down",
+            "test_reserves_the_last_copy_once",
+            "test_gives_back_what_was_not_bought",
         ],
     ),
     (
-        "index::lexical",
-        "services/index/src/lexical.rs",
+        "sample_shop.search",
+        "sample-shop/search.py",
         &[
-            "scores_as_of_a_commit",
-            "keeps_identifiers_whole",
-            "counts_only_visible_rows",
+            "test_finds_by_author",
+            "test_finds_by_isbn",
+            "test_ignores_accents",
         ],
     ),
     (
-        "index::dense",
-        "services/index/src/dense.rs",
+        "sample_shop.shipping",
+        "sample-shop/shipping.py",
         &[
-            "scans_exactly",
-            "is_the_same_on_every_processor",
-            "uses_avx512_where_there_is_any",
+            "test_weighs_a_parcel",
+            "test_ships_abroad",
+            "test_prints_a_label",
         ],
     ),
     (
-        "retrieval::packing",
-        "services/retrieval/src/packing.rs",
+        "sample_shop.totals",
+        "sample-shop/totals.py",
         &[
-            "fills_the_budget",
-            "never_exceeds_the_budget",
-            "breaks_ties_by_id",
+            "test_adds_up_a_basket",
+            "test_discounts_are_exact_to_the_cent",
+            "test_an_empty_basket_costs_nothing",
         ],
     ),
     (
-        "retrieval::verify",
-        "services/retrieval/src/verify.rs",
-        &["rebuilds_the_same_bytes", "names_the_flipped_byte"],
+        "sample_shop.login",
+        "sample-shop/login.py",
+        &["test_locks_after_five_tries", "test_keeps_the_basket"],
     ),
     (
-        "ingest::redaction",
-        "services/ingest/src/redact/mod.rs",
+        "sample_shop.mail",
+        "sample-shop/mail.py",
         &[
-            "masks_tokens",
-            "leaves_code_alone",
-            "masking_twice_is_masking_once",
+            "test_confirms_an_order",
+            "test_writes_plain_text",
+            "test_sends_nothing_twice",
         ],
     ),
 ];
 
-/// Tests of the whole, which Jenkins runs.
+/// Tests of the whole shop, which Jenkins runs.
 const WHOLE: &[(&str, &str)] = &[
-    ("demo", "packs_are_verified"),
-    ("demo", "the_second_run_takes_seconds"),
-    ("recovery", "nothing_acknowledged_is_lost"),
-    ("recovery", "the_index_catches_up"),
-    ("branches", "a_session_sees_its_own_writes"),
+    ("order", "a_visitor_buys_a_book"),
+    ("order", "the_receipt_adds_up"),
+    ("payment", "a_silent_bank_is_reported"),
+    ("payment", "a_refund_arrives"),
+    ("stock", "two_visitors_want_the_last_copy"),
 ];
 
 /// What a day's run of a test brought.
@@ -104,7 +106,7 @@ pub fn junit(seed: u64) -> Vec<(String, String)> {
     (0..DAYS)
         .map(|day| {
             (
-                format!("nightly/2026-11-{}/junit.xml", FIRST_DAY + day),
+                format!("sample-shop/nightly/2026-11-{}/junit.xml", FIRST_DAY + day),
                 report(day, &mut random),
             )
         })
@@ -145,27 +147,29 @@ fn report(day: u64, random: &mut Random) -> String {
         minute += 3;
     }
     format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"commonplace nightly\" timestamp=\"{date}T02:00:00Z\">\n{suites}</testsuites>\n"
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"sample-shop nightly\" timestamp=\"{date}T02:00:00Z\">\n{suites}</testsuites>\n"
     )
 }
 
 fn outcome(day: u64, suite: &str, test: &str, flaky: bool) -> Outcome {
     match (suite, test) {
-        ("journal::tail", "resumes_after_a_lost_connection") if flaky => Outcome::Flaky(
-            "thread 'tail::resumes_after_a_lost_connection' panicked at services/journal/src/tail.rs:214:9:\nno heartbeat within 250 ms: the subscriber was still replaying commit 118 of 120\nload average 9.4, 2 cores",
+        ("sample_shop.stock", "test_reserves_the_last_copy_once") if flaky => Outcome::Flaky(
+            "sample-shop/tests/test_stock.py:88: TimeoutError\nno reservation within 250 ms: two buyers waited for the same row of the table of copies\nload average 9.4, 2 cores",
         ),
-        ("retrieval::packing", "never_exceeds_the_budget") if (3..5).contains(&day) => {
+        ("sample_shop.totals", "test_discounts_are_exact_to_the_cent") if (3..5).contains(&day) => {
             Outcome::Failed(
-                "used 2051 tokens of a budget of 2048",
-                "thread 'packing::never_exceeds_the_budget' panicked at services/retrieval/src/packing.rs:187:5:\nassertion failed: pack.tokens_used <= pack.budget_tokens\n  left: 2051\n right: 2048\nthe separators between items are not counted since items are joined by a blank line\n   at retrieval::packing::fill (services/retrieval/src/packing.rs:96)\n   at retrieval::packing::tests::never_exceeds_the_budget (services/retrieval/src/packing.rs:187)",
+                "assert 2701 == 2700",
+                "def test_discounts_are_exact_to_the_cent():\n    basket = Basket([Line(cents=1999), Line(cents=1001)], discount_percent=10)\n>   assert total(basket) == 2700\nE   assert 2701 == 2700\nthe discount is rounded on each line, so a basket of two lines is a cent too dear\nsample-shop/totals.py:41: in total\nsample-shop/tests/test_totals.py:57: AssertionError",
             )
         }
-        ("journal::append", "survives_a_full_disk") if day == 2 => Outcome::Error(
-            "timed out after 60 s",
-            "the writer waited for space on a full volume and never answered;\nexpected RESOURCE_EXHAUSTED within 5 s\n   at journal::writer::commit (services/journal/src/writer.rs:141)",
-        ),
-        ("index::dense", "uses_avx512_where_there_is_any") => {
-            Outcome::Skipped("this processor has no AVX-512")
+        ("sample_shop.payment", "test_answers_when_the_bank_is_silent") if day == 2 => {
+            Outcome::Error(
+                "timed out after 60 s",
+                "the call to the bank had no deadline and never came back;\nexpected PaymentUnknown within 5 s\nsample-shop/payment.py:141: in charge",
+            )
+        }
+        ("sample_shop.shipping", "test_prints_a_label") => {
+            Outcome::Skipped("this builder has no label printer")
         }
         _ => Outcome::Passed,
     }
@@ -180,10 +184,12 @@ fn case(suite: &str, file: &str, test: &str, millis: u64, outcome: &Outcome) -> 
         Outcome::Passed => return format!("{open}/>\n"),
         Outcome::Skipped(why) => format!("<skipped message=\"{why}\"/>"),
         Outcome::Flaky(trace) => format!(
-            "<flakyFailure type=\"panic\"><stackTrace><![CDATA[{trace}]]></stackTrace></flakyFailure>"
+            "<flakyFailure type=\"TimeoutError\"><stackTrace><![CDATA[{trace}]]></stackTrace></flakyFailure>"
         ),
         Outcome::Failed(message, trace) => {
-            format!("<failure type=\"panic\" message=\"{message}\"><![CDATA[{trace}]]></failure>")
+            format!(
+                "<failure type=\"AssertionError\" message=\"{message}\"><![CDATA[{trace}]]></failure>"
+            )
         }
         Outcome::Error(message, trace) => {
             format!("<error type=\"timeout\" message=\"{message}\"><![CDATA[{trace}]]></error>")
@@ -202,7 +208,7 @@ pub fn jenkins(seed: u64) -> Vec<(String, String)> {
         let document =
             json!({"build": build(day, &mut random), "testReport": tests(day, &mut random)});
         documents.push((
-            format!("jenkins/commonplace-e2e/{number}.json"),
+            format!("sample-shop/jenkins/{number}.json"),
             format!("{document:#}\n"),
         ));
     }
@@ -212,34 +218,34 @@ pub fn jenkins(seed: u64) -> Vec<(String, String)> {
 /// The change that each day's build brought: message, author, path.
 const CHANGES: [(&str, &str, &str); DAYS as usize] = [
     (
-        "Index commits in the order of the journal",
+        "Find books whose titles have accents",
         "Mara Lindt",
-        "services/index/src/feed.rs",
+        "sample-shop/search.py",
     ),
     (
-        "Send heartbeats while a subscriber replays",
+        "Hold a copy while its buyer pays",
         "Jonas Ek",
-        "services/journal/src/tail.rs",
+        "sample-shop/stock.py",
     ),
     (
-        "Answer at once when the volume is full",
+        "Give a call to the bank a deadline",
         "Mara Lindt",
-        "services/journal/src/writer.rs",
+        "sample-shop/payment.py",
     ),
     (
-        "Join the items of a pack by a blank line",
+        "Show the discount on each line of the receipt",
         "Ines Duarte",
-        "services/retrieval/src/packing.rs",
+        "sample-shop/totals.py",
     ),
     (
-        "Say which rule masked a text",
+        "Say in the mail when an order was paid",
         "Jonas Ek",
-        "services/ingest/src/redact/mod.rs",
+        "sample-shop/mail.py",
     ),
     (
-        "Count the separators of a pack in its budget",
+        "Round the discount once, on the order",
         "Ines Duarte",
-        "services/retrieval/src/packing.rs",
+        "sample-shop/totals.py",
     ),
 ];
 
@@ -259,8 +265,8 @@ fn build(day: u64, random: &mut Random) -> Value {
         ],
         "building": false,
         "number": number,
-        "fullDisplayName": format!("commonplace-e2e #{number}"),
-        "url": format!("https://ci.commonplace.example/job/commonplace-e2e/{number}/"),
+        "fullDisplayName": format!("sample-shop #{number}"),
+        "url": format!("https://ci.sample-shop.example/job/sample-shop/{number}/"),
         "result": if broken > 0 { "UNSTABLE" } else { "SUCCESS" },
         "timestamp": (FIRST_NIGHT + day * 86_400) * 1_000,
         "duration": 184_000 + random.below(40_000),
@@ -274,13 +280,13 @@ fn build(day: u64, random: &mut Random) -> Value {
 fn failing(day: u64) -> Vec<(&'static str, &'static str, u64)> {
     match day {
         2 => vec![(
-            "nothing_acknowledged_is_lost",
-            "the server did not stop within 30 s: an append was waiting for space",
+            "a_silent_bank_is_reported",
+            "the order page was still waiting for the bank after 30 s",
             FIRST_BUILD + 2,
         )],
         3 | 4 => vec![(
-            "packs_are_verified",
-            "com verify: pack is 3 tokens over its budget of 2048, see retrieval::packing::never_exceeds_the_budget",
+            "the_receipt_adds_up",
+            "the receipt says 27.01, its lines come to 27.00, see sample_shop.totals test_discounts_are_exact_to_the_cent",
             FIRST_BUILD + 3,
         )],
         _ => Vec::new(),
@@ -306,7 +312,7 @@ fn tests(day: u64, random: &mut Random) -> Value {
             let failure = today.iter().find(|(name, ..)| name == test);
             let since = failure.map_or(0, |(_, _, since)| *since);
             json!({
-                "className": format!("e2e.{class}"),
+                "className": format!("sample_shop.whole.{class}"),
                 "name": test,
                 "status": status,
                 "duration": (400 + random.below(9_000)) as f64 / 1e3,
@@ -314,16 +320,81 @@ fn tests(day: u64, random: &mut Random) -> Value {
                 "failedSince": since,
                 "skipped": false,
                 "errorDetails": failure.map(|(_, message, _)| *message),
-                "errorStackTrace": failure.map(|(name, message, _)| format!("{message}\n   at e2e.{class}.{name}(e2e/{class}.rs)")),
+                "errorStackTrace": failure.map(|(name, message, _)| format!("{message}\n   at sample_shop.whole.{class}.{name}(sample-shop/whole/{class}.py)")),
             })
         })
         .collect();
     let (failed, all) = (today.len(), WHOLE.len());
-    json!({"_class": "hudson.tasks.junit.TestResult", "failCount": failed, "passCount": all - failed, "skipCount": 0, "suites": [{"name": "e2e", "cases": cases}]})
+    json!({"_class": "hudson.tasks.junit.TestResult", "failCount": failed, "passCount": all - failed, "skipCount": 0, "suites": [{"name": "sample_shop.whole", "cases": cases}]})
 }
 
 fn seconds(millis: u64) -> String {
     format!("{}.{:03}", millis / 1_000, millis % 1_000)
+}
+
+/// What the shop's people wrote down and changed, as JSON lines, as (name, text). Always the same bytes.
+pub fn tracker() -> Vec<(String, String)> {
+    let change = |day: u64, author: &str, path: &str, title: &str, text: &str| {
+        json!({
+            "artifact_type": "diff", "title": title, "text": text, "author": author,
+            "record_id": format!("sample-shop/change/{day}"),
+            "event_time": format!("2026-11-{}T16:30:00Z", FIRST_DAY + day - 1),
+            "links": [{"relation": "file", "target": path}], "tags": ["sample"],
+        })
+    };
+    let note = |kind: &str, number: u64, day: u64, title: &str, text: &str| {
+        json!({
+            "artifact_type": kind, "title": title, "text": text, "author": "Mara Lindt",
+            "record_id": format!("sample-shop/{kind}/{number}"), "importance": 0.8,
+            "event_time": format!("2026-11-{}T09:00:00Z", FIRST_DAY + day), "tags": ["sample"],
+        })
+    };
+    let entries = [
+        note(
+            "decision",
+            7,
+            0,
+            "Money is whole cents, rounded once",
+            "Prices, discounts and totals of the sample shop are whole cents. A discount is rounded once, on the order, never on its lines: rounding each line lets the total of an order drift by up to a cent for each line.",
+        ),
+        note(
+            "decision",
+            9,
+            1,
+            "A copy is held for ten minutes",
+            "A buyer who goes to the till holds the last copy for ten minutes. Two buyers of one copy are told apart by the row that holds it, not by a lock over all of the stock.",
+        ),
+        change(
+            3,
+            "Mara Lindt",
+            "sample-shop/payment.py",
+            "Give a call to the bank a deadline",
+            "--- a/sample-shop/payment.py\n+++ b/sample-shop/payment.py\n@@ -139,3 +139,5 @@ def charge(order):\n-    answer = bank.charge(order.cents)\n+    try:\n+        answer = bank.charge(order.cents, timeout=5)\n+    except TimeoutError:\n+        raise PaymentUnknown(order.id)",
+        ),
+        change(
+            4,
+            "Ines Duarte",
+            "sample-shop/totals.py",
+            "Show the discount on each line of the receipt",
+            "--- a/sample-shop/totals.py\n+++ b/sample-shop/totals.py\n@@ -38,4 +38,4 @@ def total(basket):\n-    cents = sum(line.cents for line in basket.lines)\n-    return cents - round(cents * basket.discount_percent / 100)\n+    return sum(discounted(line, basket.discount_percent) for line in basket.lines)",
+        ),
+        note(
+            "bug",
+            212,
+            4,
+            "An order's total is off by a cent",
+            "With a discount of 10 percent, books for 19.99 and 10.01 come to 27.01 instead of 27.00. Customers see it on the receipt since build 44; test_discounts_are_exact_to_the_cent fails.",
+        ),
+        change(
+            6,
+            "Ines Duarte",
+            "sample-shop/totals.py",
+            "Round the discount once, on the order",
+            "Fixes sample-shop bug 212: the total of an order is exact to the cent again.\n--- a/sample-shop/totals.py\n+++ b/sample-shop/totals.py\n@@ -38,3 +38,4 @@ def total(basket):\n-    return sum(discounted(line, basket.discount_percent) for line in basket.lines)\n+    cents = sum(line.cents for line in basket.lines)\n+    return cents - round(cents * basket.discount_percent / 100)",
+        ),
+    ];
+    let lines = entries.map(|entry| format!("{entry}\n"));
+    vec![("sample-shop/tracker.jsonl".to_owned(), lines.concat())]
 }
 
 /// Numbers that look random and depend on the seed alone. Source: SplitMix64, Steele, Lea and Flood, 2014.
@@ -358,13 +429,20 @@ mod tests {
         let reports = junit(7)
             .into_iter()
             .map(|report| ("junit", report))
-            .chain(jenkins(7).into_iter().map(|report| ("jenkins", report)));
+            .chain(jenkins(7).into_iter().map(|report| ("jenkins", report)))
+            .chain(tracker().into_iter().map(|report| ("jsonl", report)));
         for (format, (name, report)) in reports {
             for draft in appended(format, &name, report.as_bytes()) {
                 let time = draft.event_time.unwrap().to_string();
                 assert!(time.starts_with("2026-11-"), "{time}");
-                assert!(ids.insert(draft.id.unwrap()), "{}", draft.title);
-                let verdict = attribute(&draft, "verdict").unwrap();
+                if let Some(id) = draft.id {
+                    assert!(ids.insert(id), "{}", draft.title);
+                }
+                assert!(name.starts_with("sample-shop/"), "{name}");
+                let record = draft.record_id.as_ref().map(ToString::to_string);
+                let record = record.unwrap_or_default().replace('_', "-");
+                assert!(record.contains("sample-shop"), "{record}");
+                let verdict = attribute(&draft, "verdict").unwrap_or("none");
                 *verdicts
                     .entry(format!("{} {verdict}", draft.artifact_type))
                     .or_default() += 1;
@@ -380,6 +458,9 @@ mod tests {
             "build unstable",
             "build success",
             "runlog failed",
+            "decision none",
+            "diff none",
+            "bug none",
         ] {
             assert!(verdicts.contains_key(kind), "{kind}: {verdicts:?}");
         }
