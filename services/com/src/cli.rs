@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use commonplace_node::Role;
 
 /// Shared, versioned, cited memory for software agents.
@@ -17,13 +18,28 @@ pub struct Cli {
     pub command: Command,
 }
 
+impl Cli {
+    /// Reads the command line; ends the program with a message when it is wrong. A data folder named on the
+    /// command line is opened even where the environment names a server: flags come before the environment.
+    pub fn read() -> Self {
+        let matches = Self::command().get_matches();
+        let mut cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        let from_environment = matches.value_source("server") == Some(ValueSource::EnvVariable);
+        if from_environment && cli.global.data_dir.is_some() {
+            cli.global.server = None;
+        }
+        cli
+    }
+}
+
 /// What every command takes.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct Global {
-    /// Call the server at this address, for example http://127.0.0.1:8083, instead of opening the data folder
-    #[arg(long, global = true, env = "COM_SERVER")]
+    /// Call the server at this address, for example localhost:8083, instead of opening the data folder
+    #[arg(long, global = true, env = "COM_SERVER", value_parser = parse_server)]
     pub server: Option<String>,
-    /// Folder that everything is kept in
+    /// Folder that everything is kept in; without it, $XDG_DATA_HOME/commonplace, else
+    /// ~/.local/share/commonplace
     #[arg(long, global = true)]
     pub data_dir: Option<PathBuf>,
     /// Configuration file (TOML)
@@ -47,10 +63,32 @@ fn parse_setting(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// An address without a scheme is one of HTTP.
+fn parse_server(text: &str) -> Result<String, String> {
+    match text {
+        "" => Err("expected an address, for example localhost:8083".into()),
+        _ if text.contains("://") => Ok(text.to_owned()),
+        _ => Ok(format!("http://{text}")),
+    }
+}
+
+fn parse_listen(text: &str) -> Result<String, String> {
+    let fits = text
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    if fits {
+        return Ok(text.to_owned());
+    }
+    let port = text.trim_start_matches(':').parse::<u16>();
+    let example = format!("127.0.0.1:{}", port.unwrap_or(8083));
+    Err(format!("expected HOST:PORT, for example {example}"))
+}
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Take a repository and sample CI results in, make a context pack for a code review, verify it
+    /// Take a repository's history and an invented shop's CI results into a folder of their own, make a context
+    /// pack for a code review, verify it
     Demo(Demo),
     /// Serve: everything on one port (gRPC, gRPC-web, JSON), or some roles of a mesh
     Serve(Serve),
@@ -62,13 +100,15 @@ pub enum Command {
     Log(Log),
     /// Make a branch, or list branches and tags
     Branch(Branch),
+    /// Give a commit a name that stays with it
+    Tag(Tag),
     /// Rank passages by a query
     Search(Search),
     /// Make a context pack within a token budget
     Retrieve(Retrieve),
     /// Try a policy out: make a pack and keep nothing
     Pack(Pack),
-    /// Make a pack's bytes anew and compare
+    /// Make a pack's bytes anew and compare: exit code 0 the same, 1 not, 3 cannot be checked here
     Verify(Verify),
     /// Retrieval policies
     #[command(subcommand)]
@@ -118,7 +158,7 @@ pub struct Demo {
     /// What to ask for
     #[arg(
         long,
-        default_value = "how does packing keep within the token budget, and which tests cover it?"
+        default_value = "the total of an order is off by a cent: what changed, what was decided, which tests cover it?"
     )]
     pub query: String,
     /// Token budget of the pack
@@ -133,7 +173,7 @@ pub struct Demo {
 #[derive(Debug, Args)]
 pub struct Serve {
     /// Address and port, for example 127.0.0.1:8083; port 0 takes a free one
-    #[arg(long)]
+    #[arg(long, value_name = "HOST:PORT", value_parser = parse_listen)]
     pub listen: Option<String>,
     /// Services to run here, for example journal,policy; the others are called at their `peers` addresses
     #[arg(long, value_delimiter = ',')]
@@ -197,9 +237,9 @@ pub struct Events {
     /// Only this type, for example test; may be repeated
     #[arg(long = "type", value_name = "TYPE")]
     pub types: Vec<String>,
-    /// Only with one of these tags
-    #[arg(long)]
-    pub tag_any: Vec<String>,
+    /// Only with this label, for example failed; may be repeated, any of them counts
+    #[arg(long = "label", value_name = "LABEL")]
+    pub labels: Vec<String>,
     /// Only about this record
     #[arg(long)]
     pub record: Vec<String>,
@@ -230,8 +270,18 @@ pub struct Log {
 pub struct Branch {
     /// Name of a new branch; without one, branches and tags are listed
     pub name: Option<String>,
-    /// Where it starts: a branch, or a commit's hash
-    #[arg(long, default_value = "main")]
+    /// Where it starts: a branch, a tag, or a commit's hash
+    #[arg(long, value_name = "REF", default_value = "main")]
+    pub at: String,
+}
+
+/// Arguments of `com tag`.
+#[derive(Debug, Args)]
+pub struct Tag {
+    /// The name
+    pub name: String,
+    /// What is named: a branch's newest commit, a tag's, or a commit's hash
+    #[arg(long, value_name = "REF", default_value = "main")]
     pub at: String,
 }
 
@@ -257,7 +307,8 @@ pub struct PackRequest {
     /// What the work is about
     #[arg(long)]
     pub query: String,
-    /// Kind of work, for example code_review; picks the policy
+    /// Kind of work; picks the policy that names it, else `general`. Shipped policies name code_review,
+    /// flaky_triage, regression, root_cause, smoke and test_gen; `com policy list` shows all
     #[arg(long, default_value = "")]
     pub task: String,
     /// Token budget; without one, the policy's

@@ -2,43 +2,145 @@
 
 use commonplace_rpc::{Code, Failure};
 
-use crate::output;
+use crate::cli::Global;
+use crate::{hint, output};
 
 /// The command failed.
 pub const FAILED: u8 = 1;
 /// The input was refused.
 pub const REFUSED: u8 = 2;
+/// Nothing can be said here: what a pack was made from is not here.
+pub const UNVERIFIABLE: u8 = 3;
 
 /// The input of a command is wrong; nothing was done.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Refused(pub String);
 
+/// A problem that the command itself knows the next step for.
+#[derive(Debug, thiserror::Error)]
+#[error("{problem}")]
+pub struct Known {
+    /// The exit code.
+    pub code: u8,
+    /// What is the matter.
+    pub problem: String,
+    /// What to do about it.
+    pub next_step: String,
+}
+
+/// What is told of an error.
+struct Told {
+    code: u8,
+    message: String,
+    next_step: Option<String>,
+}
+
 /// Prints an error to standard error, or as JSON to standard output, and gives the exit code.
-pub fn report(error: &anyhow::Error, json: bool) -> u8 {
+pub fn report(error: &anyhow::Error, global: &Global) -> u8 {
     let failure = error
         .chain()
         .find_map(|cause| cause.downcast_ref::<tonic::Status>())
         .map(Failure::from_status);
+    let told = match &failure {
+        Some(failure) => of_failure(failure, global),
+        None => of_error(error),
+    };
+    if global.json {
+        output::json(&as_json(&told, failure.as_ref()));
+        return told.code;
+    }
+    output::complain(&told.message);
+    for wrong in failure.iter().flat_map(|failure| &failure.fields) {
+        if !told.message.contains(&wrong.problem) {
+            output::note(&format!("  {}: {}", wrong.field, wrong.problem));
+        }
+    }
+    if let Some(next_step) = &told.next_step {
+        output::note(&format!("  {next_step}"));
+    }
+    told.code
+}
+
+fn of_error(error: &anyhow::Error) -> Told {
+    if let Some(known) = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<Known>())
+    {
+        return Told {
+            code: known.code,
+            message: known.problem.clone(),
+            next_step: Some(known.next_step.clone()),
+        };
+    }
     let refused = error.chain().any(|cause| {
         cause.is::<Refused>()
             || cause.is::<commonplace_types::Invalid>()
             || cause.is::<commonplace_config::ConfigError>()
     });
-    let code = if refused || failure.as_ref().is_some_and(is_refusal) {
-        REFUSED
-    } else {
-        FAILED
+    let settings = error
+        .chain()
+        .any(|cause| cause.is::<commonplace_config::ConfigError>());
+    Told {
+        code: if refused { REFUSED } else { FAILED },
+        message: format!("{error:#}"),
+        next_step: settings.then(|| {
+            let dump = format!("{} config dump", hint::program());
+            format!("`{dump}` shows the settings there are; a variable COM_… that is none of them must be unset")
+        }),
+    }
+}
+
+fn of_failure(failure: &Failure, global: &Global) -> Told {
+    let unreachable = failure.reason == "PEER_UNREACHABLE";
+    let message = match &global.server {
+        Some(server) if unreachable => {
+            format!(
+                "cannot reach the server at {server}: {}",
+                once(&failure.message)
+            )
+        }
+        _ => failure.message.clone(),
     };
-    if json {
-        output::json(&as_json(error, failure.as_ref()));
-        return code;
+    Told {
+        code: if is_refusal(failure) { REFUSED } else { FAILED },
+        message,
+        next_step: next_step(failure, global),
     }
-    match failure {
-        Some(failure) => complain(&failure),
-        None => output::complain(&format!("{error:#}")),
+}
+
+/// A chain of causes in which each is told once, without what every one of them begins with.
+fn once(message: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in message.split(": ") {
+        if part != "transport error" && parts.last() != Some(&part) {
+            parts.push(part);
+        }
     }
-    code
+    parts.join(": ")
+}
+
+/// What to do next, where the command line has something to offer.
+fn next_step(failure: &Failure, global: &Global) -> Option<String> {
+    let see =
+        |what: &str, command: &str| Some(format!("see {what}: {}", hint::command(global, command)));
+    match failure.reason.as_str() {
+        "PROJECT_NOT_FOUND" => Some(format!(
+            "write something into it, for example: {}",
+            hint::command(global, "ingest --from git .")
+        )),
+        "BRANCH_NOT_FOUND" | "TAG_NOT_FOUND" => see("what branches and tags there are", "branch"),
+        "COMMIT_NOT_FOUND" => see("what commits there are", "log"),
+        "EVENT_NOT_FOUND" => see("what events there are", "events"),
+        "PEER_UNREACHABLE" if global.server.is_some() => Some(format!(
+            "is it running there? start it with `{} serve`, or leave --server and COM_SERVER out",
+            hint::program()
+        )),
+        _ if failure.code == Code::Unavailable || failure.retry_after.is_some() => {
+            Some("try again shortly".into())
+        }
+        _ => None,
+    }
 }
 
 fn is_refusal(failure: &Failure) -> bool {
@@ -52,34 +154,32 @@ fn is_refusal(failure: &Failure) -> bool {
     )
 }
 
-fn complain(failure: &Failure) {
-    output::complain(&failure.message);
-    for wrong in failure
-        .fields
-        .iter()
-        .filter(|wrong| !failure.message.contains(&wrong.problem))
-    {
-        output::note(&format!("  {}: {}", wrong.field, wrong.problem));
+fn as_json(told: &Told, failure: Option<&Failure>) -> serde_json::Value {
+    let mut error = serde_json::json!({"message": told.message});
+    if let Some(failure) = failure {
+        let fields: Vec<_> = failure
+            .fields
+            .iter()
+            .map(|w| serde_json::json!({"field": w.field, "problem": w.problem}))
+            .collect();
+        error["reason"] = failure.reason.clone().into();
+        error["fields"] = fields.into();
+        error["metadata"] = serde_json::json!(failure.metadata);
     }
-    match failure.code {
-        Code::Unavailable => output::note("  is the server running? start one with `com serve`"),
-        Code::ResourceExhausted if failure.retry_after.is_some() => {
-            output::note("  try again shortly")
-        }
-        _ => {}
+    if let Some(next_step) = &told.next_step {
+        error["next_step"] = next_step.clone().into();
     }
+    serde_json::json!({ "error": error })
 }
 
-fn as_json(error: &anyhow::Error, failure: Option<&Failure>) -> serde_json::Value {
-    let Some(failure) = failure else {
-        return serde_json::json!({"error": {"message": format!("{error:#}")}});
-    };
-    let fields: Vec<_> = failure
-        .fields
-        .iter()
-        .map(|w| serde_json::json!({"field": w.field, "problem": w.problem}))
-        .collect();
-    serde_json::json!({"error": {
-        "reason": failure.reason, "message": failure.message, "fields": fields, "metadata": failure.metadata,
-    }})
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let doubled = "transport error: tcp connect error: tcp connect error: Connection refused";
+        assert_eq!(once(doubled), "tcp connect error: Connection refused");
+        assert_eq!(once("no address"), "no address");
+    }
 }

@@ -2,15 +2,14 @@
 //!
 //! Without a server address a command runs the services in this process over the data folder; with
 //! `--server` (or `COM_SERVER`) it calls a running one. Results go to standard output, progress and logs to
-//! standard error. Exit codes: 0 done, 1 failed, 2 the input was refused.
+//! standard error. Exit codes: 0 done, 1 failed, 2 the input was refused, 3 a pack cannot be checked here.
 
 mod cli;
 mod commands;
 mod failure;
+mod hint;
 mod output;
 mod session;
-
-use clap::Parser;
 
 use crate::cli::Cli;
 
@@ -19,7 +18,7 @@ use crate::cli::Cli;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -30,10 +29,10 @@ fn main() -> std::process::ExitCode {
             return failure::FAILED.into();
         }
     };
-    let json = cli.global.json;
+    let global = cli.global.clone();
     let code = match runtime.block_on(commands::run(cli)) {
         Ok(()) => 0,
-        Err(error) => failure::report(&error, json),
+        Err(error) => failure::report(&error, &global),
     };
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     code.into()

@@ -40,6 +40,8 @@ pub fn note(text: &str) {
 
 /// Terminal colours.
 pub const RED: &str = "31;1";
+/// For what is neither well nor wrong.
+pub const YELLOW: &str = "33";
 /// For what is well.
 pub const GREEN: &str = "32";
 /// For what matters less.

@@ -9,6 +9,7 @@ use commonplace_storage::StorageError;
 use commonplace_types::SystemClock;
 
 use crate::cli::Global;
+use crate::failure::{self, Known};
 
 /// Longest that one call of a command may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(3_600);
@@ -24,14 +25,18 @@ pub fn settings(global: &Global) -> anyhow::Result<NodeOptions> {
 
 /// Says which folder could not be opened, and how to go on when a server holds it.
 pub fn explain(error: NodeError, folder: &str) -> anyhow::Error {
-    let in_use = matches!(error, NodeError::Storage(StorageError::InUse { .. }));
-    let error = anyhow::Error::from(error);
-    if in_use {
-        return error.context(
-            "if a server holds the data folder, call it with --server http://127.0.0.1:8083",
-        );
+    if matches!(error, NodeError::Storage(StorageError::InUse { .. })) {
+        let known = Known {
+            code: failure::FAILED,
+            problem: error.to_string(),
+            next_step:
+                "if a server holds it, call that: --server and the address it printed when it \
+                        started"
+                    .into(),
+        };
+        return known.into();
     }
-    error.context(format!("cannot open the data folder {folder}"))
+    anyhow::Error::from(error).context(format!("cannot open the data folder {folder}"))
 }
 
 /// Open channels to all services. Must be closed.
@@ -51,9 +56,13 @@ impl Session {
                 node: None,
             });
         }
-        let options = settings(global)?;
+        Self::start(&settings(global)?).await
+    }
+
+    /// Starts the services in this process.
+    async fn start(options: &NodeOptions) -> anyhow::Result<Self> {
         let folder = options.data_dir.display().to_string();
-        let node = Node::start(&options, Arc::new(SystemClock))
+        let node = Node::start(options, Arc::new(SystemClock))
             .await
             .map_err(|error| explain(error, &folder))?;
         Ok(Self {
@@ -79,7 +88,21 @@ pub async fn with<T>(
     global: &Global,
     work: impl AsyncFnOnce(&Session) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
-    let session = Session::open(global).await?;
+    run(Session::open(global).await?, work).await
+}
+
+/// As [`with`], in this process and by these settings alone.
+pub async fn with_options<T>(
+    options: &NodeOptions,
+    work: impl AsyncFnOnce(&Session) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    run(Session::start(options).await?, work).await
+}
+
+async fn run<T>(
+    session: Session,
+    work: impl AsyncFnOnce(&Session) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     let result = context::with_deadline(CALL_TIMEOUT, work(&session)).await;
     session.close().await;
     result

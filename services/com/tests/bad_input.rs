@@ -119,13 +119,17 @@ fn requests_that_cannot_be_met() {
     retrieve(&["--budget", "0"], &["--budget"]);
     retrieve(&["--budget", "1"], &["budget", "smallest"]);
     retrieve(&["--policy", "nope"], &["nope", "general"]);
-    retrieve(&["--branch", "nope"], &["nope"]);
-    retrieve(&["--commit", "0123456789ab"], &["0123456789ab"]);
+    retrieve(
+        &["--branch", "nope"],
+        &["nope", "com --data-dir", " branch"],
+    );
+    retrieve(&["--tag", "nope"], &["nope", " branch"]);
+    retrieve(&["--commit", "0123456789ab"], &["0123456789ab", " log"]);
     retrieve(&["--commit", "xyz"], &["commit", "hex"]);
     retrieve(&["--clock", "yesterday"], &["clock", "2026-"]);
     run(data.path(), &["retrieve", "--query", ""]).says(2, &["query"]);
     run(data.path(), &["--project", "No Such", "events"]).says(2, &["project"]);
-    run(data.path(), &["--project", "absent", "events"]).says(2, &["absent"]);
+    run(data.path(), &["--project", "absent", "events"]).says(2, &["absent", "ingest --from"]);
     run(
         data.path(),
         &["ingest", "--from", "junit", "/nowhere/at.all"],
@@ -139,6 +143,27 @@ fn requests_that_cannot_be_met() {
     policy("wieghts: {}\n", &["line 1", "wieghts"]);
     policy("weights: [\n", &["line"]);
     run(data.path(), &["--set", "journal.nothing=1", "events"]).says(2, &["nothing"]);
+    let bogus = run(data.path(), &["--set", "bogus.x=1", "events"]);
+    let bogus = bogus.says(2, &["`bogus` from --set bogus.x", "config dump"]);
+    assert!(!bogus.stderr.contains(".rs:"), "{}", bogus.stderr);
+    run(data.path(), &["serve", "--listen", "8084"]).says(2, &["HOST:PORT", "127.0.0.1:8084"]);
+    let unreachable = run(data.path(), &["--server", "127.0.0.1:1", "events"]);
+    let unreachable = unreachable.says(1, &["cannot reach the server at http://127.0.0.1:1"]);
+    let times = unreachable.stderr.matches("tcp connect error").count();
+    assert!(times <= 1, "{}", unreachable.stderr);
+}
+
+#[test]
+fn a_variable_that_is_no_setting_is_named_as_it_was_set() {
+    let with = |name: &str| common::done(common::bare().args(["config", "dump"]).env(name, "1"));
+    with("COM_FOO").says(2, &["COM_FOO", "no such setting"]);
+    with("COM_JOURNAL__EVNTS").says(2, &["COM_JOURNAL__EVNTS", "queue_appends"]);
+    assert!(
+        with("COM_DRAIN_SECONDS")
+            .ok()
+            .stdout
+            .contains("drain_seconds = 1\n")
+    );
 }
 
 #[test]
@@ -160,10 +185,43 @@ fn a_changed_pack_is_refused() {
 }
 
 #[test]
+fn a_pack_file_that_was_touched_is_told_how() {
+    let (data, inputs) = with_one_event();
+    let path = inputs.path().join("p.pack.json");
+    let path = path.to_str().unwrap();
+    run(
+        data.path(),
+        &["retrieve", "--query", "parser", "--output", path],
+    )
+    .ok();
+    let made = std::fs::read_to_string(path).unwrap();
+    let check = |text: &str, code: i32, words: &[&str]| {
+        std::fs::write(path, text).unwrap();
+        run(data.path(), &["verify", path]).says(code, words);
+    };
+    let mut value: serde_json::Value = serde_json::from_str(&made).unwrap();
+    check(&format!("{made} \r\n"), 0, &["verified"]);
+    check(&format!("{value:#}\n"), 0, &["verified"]);
+    check(&made[..made.len() / 2], 2, &["ends early"]);
+    check(&made[..made.len() - 1], 2, &["ends early"]);
+    let items = value["pack"]["items"].as_array_mut().unwrap();
+    assert_eq!(items.len(), 1);
+    items.clear();
+    check(
+        &value.to_string(),
+        1,
+        &["items", "given     0", "expected  1"],
+    );
+}
+
+#[test]
 fn a_second_process_on_the_same_folder_is_refused() {
     let (data, _inputs) = with_one_event();
     let mut server = Server::start(data.path());
-    run(data.path(), &["events"]).says(1, &["--server"]);
+    let refused = run(data.path(), &["events"]).says(1, &["in use by process", "--server"]);
+    let place = |word: &str| refused.stderr.find(word).unwrap();
+    assert!(place("in use") < place("--server"), "the cause comes first");
+    assert!(!refused.stderr.contains("8083"), "no port is guessed");
     let through = run(
         data.path(),
         &["--server", &server.address, "--json", "events"],

@@ -5,12 +5,15 @@ use std::time::Instant;
 
 use anyhow::Context;
 use commonplace_ingest::samples;
+use commonplace_node::NodeOptions;
 use commonplace_proto::ingest::ReportHeader;
 use commonplace_proto::retrieval::RetrieveRequest;
 use commonplace_retrieval::pack;
 
 use super::{index, ingest, model, retrieve};
 use crate::cli::{Demo, Global, ModelSource};
+use crate::failure::Refused;
+use crate::hint;
 use crate::output::{self, BOLD, CYAN, paint};
 use crate::session::{self, Session};
 
@@ -18,22 +21,30 @@ use crate::session::{self, Session};
 const SEED: u64 = 7;
 /// Where the demonstration keeps its data unless told otherwise.
 const FOLDER: &str = ".commonplace-demo";
+/// Where in it the samples lie, to look at and to try commands on.
+const SAMPLES: &str = "samples";
 
 /// Runs the whole demonstration.
 pub async fn run(global: &Global, arguments: Demo) -> anyhow::Result<()> {
     let started = Instant::now();
-    let global = &in_demo_folder(global);
+    if let Some(server) = &global.server {
+        output::note(&format!(
+            "the server at {server} is left alone: the demo works in this process, in a folder of its own"
+        ));
+    }
+    let options = own_options(global)?;
+    let global = &in_own_folder(global, &options);
     step(1, "the embedding model");
-    fetch_model(global).await;
-    session::with(global, async |session| {
+    fetch_model(&options).await;
+    session::with_options(&options, async |session| {
         step(
             2,
-            "this repository's history, and CI results of a small made-up project",
+            "this repository's history, and the tracker and CI results of an invented web shop",
         );
-        take_in(global, session, &arguments.repo).await?;
+        take_in(global, session, &arguments.repo, &options).await?;
         step(3, "indexing");
         index::wait(global, session).await?;
-        step(4, "a context pack for a code review");
+        step(4, "a context pack for a code review in that shop");
         let request = RetrieveRequest {
             project: global.project.clone(),
             task: "code_review".into(),
@@ -44,7 +55,7 @@ pub async fn run(global: &Global, arguments: Demo) -> anyhow::Result<()> {
         };
         let made = retrieve::make(session, request).await?;
         retrieve::print_pack(&made);
-        retrieve::write(&arguments.output, &made)?;
+        retrieve::write(&arguments.output, &made.pack)?;
         step(
             5,
             "the proof: the pack's bytes are made anew from its manifest and compared",
@@ -53,17 +64,38 @@ pub async fn run(global: &Global, arguments: Demo) -> anyhow::Result<()> {
         Ok(())
     })
     .await?;
-    what_next(global, &arguments, started);
+    what_next(global, &arguments, &options, started);
     Ok(())
 }
 
-/// The demonstration has a folder of its own, so that it never mixes with anybody's data.
-fn in_demo_folder(global: &Global) -> Global {
+/// Settings of the demonstration: a folder of its own and the model; nothing else that is set applies, so
+/// that samples never get to where somebody's data is.
+fn own_options(global: &Global) -> anyhow::Result<NodeOptions> {
+    if let Some(folder) = &global.data_dir
+        && folder.join("journal").exists()
+        && !folder.join(SAMPLES).exists()
+    {
+        let text = format!(
+            "{} holds data that the demo did not make: leave --data-dir out, or name a new folder",
+            folder.display()
+        );
+        return Err(Refused(text).into());
+    }
+    Ok(NodeOptions {
+        data_dir: global.data_dir.clone().unwrap_or_else(|| FOLDER.into()),
+        model_dir: session::settings(global)?.model_dir,
+        ..NodeOptions::default()
+    })
+}
+
+/// What further commands need to work where the demonstration did.
+fn in_own_folder(global: &Global, options: &NodeOptions) -> Global {
+    let is_model = |(key, _): &&(String, String)| key == "model_dir";
     Global {
-        server: global.server.clone(),
-        data_dir: Some(global.data_dir.clone().unwrap_or_else(|| FOLDER.into())),
+        server: None,
+        data_dir: Some(options.data_dir.clone()),
         config: global.config.clone(),
-        settings: global.settings.clone(),
+        settings: global.settings.iter().filter(is_model).cloned().collect(),
         project: global.project.clone(),
         json: global.json,
     }
@@ -77,9 +109,9 @@ fn step(number: u32, what: &str) {
 }
 
 /// Without the model the demonstration goes on by words alone, and says so.
-async fn fetch_model(global: &Global) {
+async fn fetch_model(options: &NodeOptions) {
     let fetched = async {
-        let folder = session::settings(global)?.model_dir;
+        let folder = options.model_dir.clone();
         let place = folder.clone();
         let fresh =
             tokio::task::spawn_blocking(move || model::pull(&place, ModelSource::Auto)).await??;
@@ -92,7 +124,12 @@ async fn fetch_model(global: &Global) {
     }
 }
 
-async fn take_in(global: &Global, session: &Session, repository: &Path) -> anyhow::Result<()> {
+async fn take_in(
+    global: &Global,
+    session: &Session,
+    repository: &Path,
+    options: &NodeOptions,
+) -> anyhow::Result<()> {
     let header = |format: &str| ReportHeader {
         project: global.project.clone(),
         format: format.into(),
@@ -106,7 +143,11 @@ async fn take_in(global: &Global, session: &Session, repository: &Path) -> anyho
     for (format, files) in [
         ("junit", samples::junit(SEED)),
         ("jenkins", samples::jenkins(SEED)),
+        ("jsonl", samples::tracker()),
     ] {
+        for (name, text) in &files {
+            keep(&options.data_dir.join(SAMPLES).join(name), text)?;
+        }
         let inputs: Vec<_> = files
             .into_iter()
             .map(|(name, text)| ingest::Input::Text(name, text))
@@ -125,25 +166,33 @@ async fn verify(session: &Session, file: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn what_next(global: &Global, arguments: &Demo, started: Instant) {
-    let folder = global
-        .data_dir
-        .as_deref()
-        .unwrap_or(Path::new(FOLDER))
-        .display();
-    let file = arguments.output.display();
+fn keep(file: &Path, text: &str) -> anyhow::Result<()> {
+    let problem = || format!("cannot write {}", file.display());
+    if let Some(folder) = file.parent() {
+        std::fs::create_dir_all(folder).with_context(problem)?;
+    }
+    std::fs::write(file, text).with_context(problem)
+}
+
+fn what_next(global: &Global, arguments: &Demo, options: &NodeOptions, started: Instant) {
+    let file = hint::quoted(&arguments.output.display().to_string());
+    let reports = options.data_dir.join(SAMPLES).join("sample-shop/nightly");
+    let reports = hint::quoted(&reports.display().to_string());
     output::line(&format!(
         "\ndone in {:.1} s. What to try next:",
         started.elapsed().as_secs_f64()
     ));
-    for command in [
-        format!("com --data-dir {folder} events --type test --attribute verdict=failed"),
-        format!(
-            "com --data-dir {folder} retrieve --task flaky_triage --query \"which tests are flaky?\" --budget 1000"
-        ),
-        format!("com --data-dir {folder} verify {file}     # after changing a byte of it"),
-        format!("com --data-dir {folder} serve             # then: curl localhost:8083/policies"),
+    for rest in [
+        "events --type test --attribute verdict=failed",
+        "retrieve --task flaky_triage --query \"which tests are flaky?\" --budget 1000",
+        &format!("verify {file}     # after changing a byte of it"),
+        &format!("ingest --from junit {reports}     # known already: adds nothing"),
+        "serve     # then: curl localhost:8083/policies",
     ] {
-        output::line(&format!("  {}", paint(CYAN, &command)));
+        output::line(&format!("  {}", paint(CYAN, &hint::command(global, rest))));
     }
+    output::line(&format!(
+        "The shop is invented; `rm -r {}` removes all of it.",
+        hint::quoted(&options.data_dir.display().to_string())
+    ));
 }

@@ -1,14 +1,11 @@
-//! `com events`, `com log`, `com branch`, `com journal`.
+//! `com events`, `com log`, `com journal`.
 
-use commonplace_proto::common::{Attribute, EventFilter, Reference, reference::Point};
+use commonplace_proto::common::{Attribute, EventFilter};
 use commonplace_proto::journal::journal_service_client::JournalServiceClient;
-use commonplace_proto::journal::{
-    CreateBranchRequest, ListCommitsRequest, ListRefsRequest, QueryEventsRequest, RefKind,
-    VerifyChainRequest,
-};
+use commonplace_proto::journal::{ListCommitsRequest, QueryEventsRequest, VerifyChainRequest};
 
 use super::reference;
-use crate::cli::{Branch, Events, Global, Journal, Log};
+use crate::cli::{Events, Global, Journal, Log};
 use crate::output::{self, CYAN, DIM, GREEN, paint};
 use crate::session;
 
@@ -21,7 +18,7 @@ pub async fn list(global: &Global, arguments: Events) -> anyhow::Result<()> {
         let mut client = JournalServiceClient::new(session.channels.journal.clone());
         let filter = EventFilter {
             artifact_types: arguments.types.clone(),
-            tags_any: arguments.tag_any.clone(),
+            tags_any: arguments.labels.clone(),
             record_ids: arguments.record.clone(),
             attributes: arguments
                 .attribute
@@ -68,8 +65,10 @@ pub async fn list(global: &Global, arguments: Events) -> anyhow::Result<()> {
             }
             request.page_token = page.next_page_token;
         }
-        if !global.json {
-            output::table(&rows);
+        match rows.len() {
+            _ if global.json => {}
+            1 => output::line("none"),
+            _ => output::table(&rows),
         }
         Ok(())
     })
@@ -102,60 +101,6 @@ pub async fn log(global: &Global, arguments: Log) -> anyhow::Result<()> {
                 output::short(&commit.message, 80),
             ));
         }
-        Ok(())
-    })
-    .await
-}
-
-/// `com branch`
-pub async fn branch(global: &Global, arguments: Branch) -> anyhow::Result<()> {
-    session::with(global, async |session| {
-        let mut client = JournalServiceClient::new(session.channels.journal.clone());
-        if let Some(name) = arguments.name {
-            let is_hash = arguments.at.len() >= 8
-                && arguments.at.bytes().all(|byte| byte.is_ascii_hexdigit());
-            let point = if is_hash {
-                Point::Commit(arguments.at)
-            } else {
-                Point::Branch(arguments.at)
-            };
-            let request = CreateBranchRequest {
-                project: global.project.clone(),
-                branch: name,
-                from: Some(Reference { point: Some(point) }),
-                ..Default::default()
-            };
-            client.create_branch(request).await?;
-        }
-        let refs = client
-            .list_refs(ListRefsRequest {
-                project: global.project.clone(),
-            })
-            .await?
-            .into_inner();
-        if global.json {
-            return output::message(&refs);
-        }
-        let mut rows = vec![
-            ["kind", "name", "commit", "time"]
-                .map(String::from)
-                .to_vec(),
-        ];
-        for entry in &refs.refs {
-            let commit = entry.commit.clone().unwrap_or_default();
-            let kind = if entry.kind() == RefKind::Tag {
-                "tag"
-            } else {
-                "branch"
-            };
-            rows.push(vec![
-                kind.into(),
-                entry.name.clone(),
-                output::hash(&commit.hash),
-                output::time(commit.time.as_ref()),
-            ]);
-        }
-        output::table(&rows);
         Ok(())
     })
     .await

