@@ -405,7 +405,7 @@ async fn without_a_model_packs_say_so_and_still_verify() {
         verdict.differences
     );
     assert_eq!(verdict.verdict(), proto::Verdict::Unverifiable);
-    assert!(verdict.unverifiable_reason.contains("no model"));
+    assert!(verdict.unverifiable_reason.contains("no embedding model"));
     mesh.stop().await;
 }
 

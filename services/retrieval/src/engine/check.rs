@@ -5,7 +5,7 @@ use commonplace_rpc::Code;
 use commonplace_types::{Invalid, Reference};
 
 use super::Engine;
-use crate::candidate::Dense;
+use crate::candidate::{Dense, Off};
 use crate::client::Choice;
 use crate::error::RetrievalError;
 use crate::pack::{self, Pack};
@@ -207,6 +207,12 @@ fn other_embedder(given: &Dense, anew: &Dense) -> Option<Unmade> {
     let here = match anew {
         Dense::On { embedder: here, .. } if here == embedder => return None,
         Dense::On { embedder: here, .. } => here.clone(),
+        Dense::Off {
+            reason: Off::NoWeight,
+        } => {
+            let none = format!("none: {}", Off::NoWeight.told());
+            return Some(Unmade::differs("dense.embedder", embedder, &none));
+        }
         Dense::Off { reason } => format!("none: {}", reason.told()),
     };
     let missing = format!("it compared meanings with `{embedder}`, and here is {here}");
