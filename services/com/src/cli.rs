@@ -6,9 +6,12 @@ use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use commonplace_node::Role;
 
+const AFTER_HELP: &str = "Start with: com demo
+Exit codes: 0 done, 1 failed, 2 the input was refused, 3 the pack cannot be checked here";
+
 /// Shared, versioned, cited memory for software agents.
 #[derive(Debug, Parser)]
-#[command(name = "com", version, about, long_about = None, after_help = "Start with: com demo")]
+#[command(name = "com", version, about, long_about = None, after_help = AFTER_HELP)]
 pub struct Cli {
     /// What every command takes.
     #[command(flatten)]
@@ -209,7 +212,7 @@ impl From {
 #[derive(Debug, Args)]
 pub struct Ingest {
     /// Kind of input
-    #[arg(long)]
+    #[arg(long, value_name = "junit|jenkins|git|jsonl")]
     pub from: From,
     /// Files, folders (searched for files of the kind), repositories, or `-` for standard input
     #[arg(required = true)]

@@ -135,6 +135,7 @@ fn requests_that_cannot_be_met() {
         &["ingest", "--from", "junit", "/nowhere/at.all"],
     )
     .says(2, &["/nowhere/at.all"]);
+    run(data.path(), &["ingest", "."]).says(2, &["--from", "junit|jenkins|git|jsonl"]);
     let policy = |yaml: &str, words: &[&str]| {
         let path = file(inputs.path(), "policy.yaml", yaml);
         run(data.path(), &["policy", "put", "mine", &path]).says(2, words);

@@ -64,7 +64,7 @@ fn the_demo_stays_in_its_own_folder_whatever_server_is_set() {
     events.says(
         0,
         &[
-            "sample-shop",
+            "sample_shop",
             "test_discounts_are_exact_to_the_cent: failed",
         ],
     );
@@ -113,7 +113,7 @@ fn a_pack_that_cannot_be_checked_here_is_not_called_wrong() {
     let json = json.json();
     assert_eq!(json[0]["verdict"], "VERDICT_UNVERIFIABLE", "{json:?}");
     assert!(
-        json[0]["unverifiableReason"]
+        json[0]["unverifiable_reason"]
             .as_str()
             .unwrap()
             .contains("commit")
@@ -168,7 +168,7 @@ fn a_task_that_no_policy_names_is_told() {
         &["--json", "retrieve", "--query", "parser", "--task", "bogus"],
     )
     .ok();
-    let reason = json.json()[0]["policyReason"].clone();
+    let reason = json.json()[0]["policy_reason"].clone();
     assert!(reason.as_str().unwrap().contains("bogus"), "{reason}");
 
     let help = done(bare().args(["retrieve", "--help"])).ok().stdout;

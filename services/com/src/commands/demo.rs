@@ -6,6 +6,7 @@ use std::time::Instant;
 use anyhow::Context;
 use commonplace_ingest::samples;
 use commonplace_node::NodeOptions;
+use commonplace_proto::common::EventFilter;
 use commonplace_proto::ingest::ReportHeader;
 use commonplace_proto::retrieval::RetrieveRequest;
 use commonplace_retrieval::pack;
@@ -50,6 +51,7 @@ pub async fn run(global: &Global, arguments: Demo) -> anyhow::Result<()> {
             task: "code_review".into(),
             query: arguments.query.clone(),
             budget_tokens: arguments.budget,
+            filter: Some(of_the_shop()),
             durable: true,
             ..Default::default()
         };
@@ -124,6 +126,24 @@ async fn fetch_model(options: &NodeOptions) {
     }
 }
 
+/// Every sample: format and files.
+fn shop() -> [(&'static str, Vec<(String, String)>); 3] {
+    [
+        ("junit", samples::junit(SEED)),
+        ("jenkins", samples::jenkins(SEED)),
+        ("jsonl", samples::tracker()),
+    ]
+}
+
+/// Takes the shop's events only: a repository that holds this program holds the samples' texts too.
+fn of_the_shop() -> EventFilter {
+    let files = shop().into_iter().flat_map(|(_, files)| files);
+    EventFilter {
+        sources: files.map(|(name, _)| name).collect(),
+        ..Default::default()
+    }
+}
+
 async fn take_in(
     global: &Global,
     session: &Session,
@@ -140,11 +160,7 @@ async fn take_in(
     if let Err(error) = ingest::send_all(global, session, &header("git"), &history).await {
         output::note(&format!("no history was taken in: {error:#}"));
     }
-    for (format, files) in [
-        ("junit", samples::junit(SEED)),
-        ("jenkins", samples::jenkins(SEED)),
-        ("jsonl", samples::tracker()),
-    ] {
+    for (format, files) in shop() {
         for (name, text) in &files {
             keep(&options.data_dir.join(SAMPLES).join(name), text)?;
         }
@@ -185,6 +201,7 @@ fn what_next(global: &Global, arguments: &Demo, options: &NodeOptions, started: 
     for rest in [
         "events --type test --attribute verdict=failed",
         "retrieve --task flaky_triage --query \"which tests are flaky?\" --budget 1000",
+        "search \"what changed in this repository?\"",
         &format!("verify {file}     # after changing a byte of it"),
         &format!("ingest --from junit {reports}     # known already: adds nothing"),
         "serve     # then: curl localhost:8083/policies",

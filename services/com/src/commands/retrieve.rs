@@ -61,7 +61,7 @@ pub async fn make(session: &Session, request: RetrieveRequest) -> anyhow::Result
 fn tell(global: &Global, made: &Made) -> anyhow::Result<()> {
     if global.json {
         let mut pack = commonplace_proto::to_json(&made.pack)?;
-        pack["policyReason"] = made.policy_reason.clone().into();
+        pack["policy_reason"] = made.policy_reason.clone().into();
         output::json(&pack);
         return Ok(());
     }
@@ -155,20 +155,24 @@ pub async fn verify(global: &Global, arguments: Verify) -> anyhow::Result<()> {
 
 /// What is missing here, and where it may be.
 fn unverifiable(global: &Global, file: &Path, answer: &VerifyPackResponse) -> Known {
-    let lacks_model = answer
+    let (program, name) = (hint::program(), hint::quoted(&file.display().to_string()));
+    let meaning = answer
         .differences
         .iter()
-        .any(|difference| difference.path == "dense.embedder");
-    let program = hint::program();
+        .find(|difference| difference.path == "dense.embedder");
+    let no_model = meaning.is_some_and(|found| found.expected.contains("no embedding model"));
+    let off_now = meaning.is_some_and(|found| found.expected.starts_with("none:"));
     let next_step = match &global.server {
-        _ if !lacks_model => format!(
-            "check it where it was made: {program} --data-dir FOLDER verify {0}, or {program} --server ADDRESS verify {0}",
-            hint::quoted(&file.display().to_string())
-        ),
-        Some(server) => format!("give the server at {server} that model, then try again"),
-        None => format!(
+        Some(server) if no_model => {
+            format!("give the server at {server} the model, then try again")
+        }
+        None if no_model => format!(
             "fetch the model, then try again: {}",
             hint::command(global, "model pull")
+        ),
+        _ if off_now => "try again when search by meaning is on".to_owned(),
+        _ => format!(
+            "check it where it was made: {program} --data-dir FOLDER verify {name}, or {program} --server ADDRESS verify {name}"
         ),
     };
     Known {
