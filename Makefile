@@ -8,25 +8,26 @@ TOOLS := .cache/tools
 BUF := $(TOOLS)/node_modules/.bin/buf
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check bench fmt buf image clean
+.PHONY: help demo run test check bench fmt settings buf image clean
 
 help: ## list what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
 
-demo: ## from nothing to a verified context pack
-	$(CARGO) build --release --quiet -p commonplace-com
+demo: ## from nothing to a verified context pack (first build: 5 minutes or more, 3 GB)
+	$(CARGO) build --release --locked -p commonplace-com
 	$(COM) demo --repo .
 
 run: ## serve on port 8083 over ~/.local/share/commonplace
-	$(CARGO) run --release --quiet -p commonplace-com -- serve
+	$(CARGO) build --release --locked -p commonplace-com
+	$(COM) serve
 
-test: ## every test, with the real model, real processes and a real Python client
-	$(CARGO) test --workspace --no-run --quiet
+test: ## every test: real model, real processes, a real Python client (a build of its own: 13 minutes)
+	$(CARGO) test --workspace --locked --no-run
 	$(TARGET)/debug/com model pull
 	$(CARGO) test --workspace --quiet
 	$(PYTHON) tests/python/run.py
 
-check: ## formatting, lints, documentation, licences, contracts
+check: ## formatting, lints, documentation, licences, contracts (needs npm)
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
@@ -51,6 +52,9 @@ bench: ## speed, memory and retrieval quality, as a table and as JSON in target/
 
 fmt: ## format everything
 	$(CARGO) fmt --all
+
+settings: ## write docs/settings.md from the settings' comments
+	UPDATE_DOCS=1 $(CARGO) test --workspace --quiet --test settings
 
 clean: ## remove what was built and fetched here
 	$(CARGO) clean
