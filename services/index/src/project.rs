@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn the_numbers_decide_what_a_project_is_doing() {
         let name = ProjectName::new("default").unwrap();
-        let (project, _asked) = Project::new(TenantName::default(), name, PathBuf::new());
+        let (project, _asked) = Project::new(TenantName::default_tenant(), name, PathBuf::new());
         assert_eq!(project.standing(None), "building");
         assert_eq!(project.standing(Some(0)), "building");
         // Opened with all it had, and the journal has not told of more.
