@@ -53,7 +53,7 @@ mod tests {
             hashes,
             [
                 "general e9dbffa3fc7f8505",
-                "qa_code_review_py 974607e68a4f4233",
+                "qa_code_review_py 6d51fe7713d4fe62",
                 "qa_flaky_triage b00574576be9cb9a",
                 "qa_regression 3f503110a0aa5d4a",
                 "qa_root_cause 0e1684a10abee9e6",
