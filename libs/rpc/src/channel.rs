@@ -230,7 +230,7 @@ fn grpc_timeout(span: Duration) -> String {
 }
 
 /// Reads a `grpc-timeout` value; anything malformed gives nothing.
-pub(crate) fn parse_grpc_timeout(value: &str) -> Option<Duration> {
+pub fn parse_grpc_timeout(value: &str) -> Option<Duration> {
     let unit = value.chars().last()?;
     let digits = value.strip_suffix(unit)?;
     if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -394,12 +394,14 @@ pub fn filter_from_proto(filter: Option<proto::EventFilter>) -> Result<Filter, I
             .artifact_types
             .into_iter()
             .map(ArtifactType::new)
-            .collect::<Result<Vec<_>, _>>()?;
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| Invalid::new("artifact_types", error.problem))?;
         let records = filter
             .record_ids
             .into_iter()
             .map(RecordId::new)
-            .collect::<Result<Vec<_>, _>>()?;
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| Invalid::new("record_ids", error.problem))?;
         let importance = Importance::new(filter.min_importance)
             .map_err(|error| Invalid::new("min_importance", error.problem))?;
         Ok(Filter {

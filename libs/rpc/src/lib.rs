@@ -28,7 +28,7 @@ pub mod server;
 pub mod tls;
 
 pub use allow::AllowList;
-pub use channel::Channel;
+pub use channel::{Channel, parse_grpc_timeout};
 pub use failure::{Code, DOMAIN, Failure, Reason, status};
 pub use remote::{Endpoint, FixedList, RemoteOptions, Resolver, TransportOptions};
 pub use serve::{Layered, Limits};

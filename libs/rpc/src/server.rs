@@ -3,6 +3,7 @@
 mod accept;
 mod gate;
 mod health;
+mod opening;
 mod readiness;
 
 use std::convert::Infallible;
@@ -42,8 +43,12 @@ pub enum ServerError {
     },
 }
 
+/// Where the port that a request came in on listens; among the extensions of every request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListenAddress(pub SocketAddr);
+
 /// How a port is served.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct ServerOptions {
     /// Our certificate; without one the port is plaintext.
     pub tls: Option<Tls>,
@@ -51,6 +56,19 @@ pub struct ServerOptions {
     pub allow: Option<AllowList>,
     /// What `grpc.health.v1` tells; the server answers it itself, from the moment it is bound.
     pub readiness: Readiness,
+    /// Connections at the same time; more are told to come back, and closed.
+    pub max_connections: usize,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            tls: None,
+            allow: None,
+            readiness: Readiness::default(),
+            max_connections: 10_000,
+        }
+    }
 }
 
 /// A bound port. Until [`Server::open`] every call but those to `grpc.health.v1` gets UNAVAILABLE.
@@ -73,7 +91,14 @@ impl Server {
         let (listener, local) = listen(address).await?;
         let gate = Arc::new(Gate::new(options.allow, &options.readiness));
         let service = Routed::new(gate.clone().service());
-        let listening = Listening::start(listener, options.tls, service);
+        let address = ListenAddress(local);
+        let listening = Listening::start(
+            listener,
+            address,
+            options.tls,
+            options.max_connections,
+            service,
+        );
         Ok(Self {
             address: local,
             gate,

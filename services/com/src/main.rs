@@ -8,6 +8,7 @@ mod cli;
 mod commands;
 mod failure;
 mod hint;
+mod open_files;
 mod output;
 mod session;
 

@@ -62,6 +62,7 @@ impl Ports {
                 tls,
                 allow: None,
                 readiness: surroundings.readiness.clone(),
+                max_connections: options.gateway.max_connections,
             };
             ports.public = Some(Server::bind_with(&options.listen, settings).await?);
         }
@@ -70,6 +71,7 @@ impl Ports {
                 allow: surroundings.tls.as_ref().map(|_| AllowList::mesh()),
                 tls: surroundings.tls.clone(),
                 readiness: surroundings.readiness.clone(),
+                max_connections: options.gateway.max_connections,
             };
             ports.services = Some(Server::bind_with(address, settings).await?);
         }

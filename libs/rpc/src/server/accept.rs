@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::rt::{Executor, Read, Write};
+use hyper::rt::Executor;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -20,15 +21,23 @@ use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 use tower::ServiceExt;
 
-use super::Routed;
+use super::opening::Opening;
+use super::{ListenAddress, Routed};
 use crate::tls::{PeerIdentity, Tls};
 
-/// Connections at the same time; more wait in the system's backlog.
-const CONNECTIONS: usize = 10_000;
 /// Streams at the same time on one connection. Above the limits of services, which refuse with a reason.
 const STREAMS: u32 = 4_096;
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long the first bytes may take, and the head of a request on HTTP/1; an idle connection is closed when
+/// no next head came for that long.
+const HEAD: Duration = Duration::from_secs(30);
+/// What a connection too many is told.
+const BUSY: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
+    connection: close\r\n\r\n\
+    {\"error\":{\"code\":\"UNAVAILABLE\",\"reason\":\"TOO_MANY_CONNECTIONS\",\
+    \"message\":\"too many connections; try again in a second\"}}\n";
 
 /// A port that is served.
 #[derive(Debug)]
@@ -41,6 +50,7 @@ pub(crate) struct Listening {
 }
 
 struct Port {
+    address: ListenAddress,
     tls: Option<Tls>,
     service: Routed,
     stop: CancellationToken,
@@ -76,7 +86,14 @@ where
 }
 
 impl Listening {
-    pub(crate) fn start(listener: TcpListener, tls: Option<Tls>, service: Routed) -> Self {
+    /// Serves what comes in on `listener`, whose own address is `address`.
+    pub(crate) fn start(
+        listener: TcpListener,
+        address: ListenAddress,
+        tls: Option<Tls>,
+        max_connections: usize,
+        service: Routed,
+    ) -> Self {
         let (stop, cut, tracker) = (
             CancellationToken::new(),
             CancellationToken::new(),
@@ -87,12 +104,13 @@ impl Listening {
             tracker: tracker.clone(),
         };
         let port = Arc::new(Port {
+            address,
             tls,
             service,
             stop: stop.clone(),
             tasks: tasks.clone(),
         });
-        tasks.spawn(take(listener, port));
+        tasks.spawn(take(listener, port, max_connections));
         Self {
             stop,
             cut,
@@ -118,19 +136,20 @@ impl Drop for Listening {
 }
 
 /// Takes connections until told to stop; the port is free again when this ends.
-async fn take(listener: TcpListener, port: Arc<Port>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+async fn take(listener: TcpListener, port: Arc<Port>, max_connections: usize) {
+    let places = Arc::new(Semaphore::new(max_connections));
     loop {
-        let taken = async {
-            let place = places.clone().acquire_owned().await;
-            (place, listener.accept().await)
-        };
-        let (place, accepted) = tokio::select! {
-            taken = taken => taken,
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
             () = port.stop.cancelled() => return,
         };
         match accepted {
             Ok((stream, address)) => {
+                let Ok(place) = places.clone().try_acquire_owned() else {
+                    tracing::debug!(%address, "a connection too many was refused");
+                    refuse(stream, port.tls.is_some());
+                    continue;
+                };
                 let serving = port.clone();
                 port.tasks.spawn(async move {
                     let _place = place;
@@ -148,12 +167,23 @@ async fn take(listener: TcpListener, port: Arc<Port>) {
     }
 }
 
+/// Says that there is no room, if that can be said at once, and closes.
+fn refuse(stream: TcpStream, secured: bool) {
+    let Ok(mut stream) = stream.into_std() else {
+        return;
+    };
+    if !secured {
+        let _ = std::io::Write::write(&mut stream, BUSY);
+    }
+    let _ = stream.shutdown(std::net::Shutdown::Write);
+}
+
 impl Port {
     async fn secure(&self, stream: TcpStream) -> Result<(), String> {
         // Answers are small and waited for.
         let _ = stream.set_nodelay(true);
         let Some(tls) = &self.tls else {
-            self.serve(TokioIo::new(stream), None).await;
+            self.serve(stream, None).await;
             return Ok(());
         };
         let loaded = tls.current();
@@ -171,14 +201,15 @@ impl Port {
             .peer_certificates()
             .and_then(<[_]>::first);
         let peer = certificate.map(|certificate| loaded.identity(certificate));
-        self.serve(TokioIo::new(stream), peer).await;
+        self.serve(stream, peer).await;
         Ok(())
     }
 
     async fn serve<I>(&self, stream: I, peer: Option<PeerIdentity>)
     where
-        I: Read + Write + Unpin + Send + 'static,
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let stream = TokioIo::new(Opening::new(stream, HEAD));
         let mut builder = Builder::new(self.tasks.clone());
         builder
             .http2()
@@ -187,12 +218,17 @@ impl Port {
             .keep_alive_interval(Some(Duration::from_secs(30)))
             .keep_alive_timeout(Duration::from_secs(15))
             .max_concurrent_streams(STREAMS);
-        builder.http1().timer(TokioTimer::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD);
+        let address = self.address;
         let service = self
             .service
             .clone()
             .map_request(move |request: Request<Incoming>| {
                 let mut request = request.map(Body::new);
+                request.extensions_mut().insert(address);
                 request.extensions_mut().remove::<PeerIdentity>();
                 if let Some(peer) = &peer {
                     request.extensions_mut().insert(peer.clone());

@@ -9,7 +9,10 @@ use tonic::body::Body;
 use tower::ServiceExt;
 
 use super::accept::Listening;
-use super::{Readiness, Routed, ServerError, listen};
+use super::{ListenAddress, Readiness, Routed, ServerError, listen};
+
+/// Connections at the same time: probes are few.
+const HEALTH_CONNECTIONS: usize = 256;
 
 /// A plaintext port that answers `grpc.health.v1` and `GET /health` (ready), `GET /live` (alive).
 #[derive(Debug)]
@@ -27,7 +30,13 @@ impl HealthPort {
             tower::service_fn(move |request: Request<Body>| answer(readiness.clone(), request));
         Ok(Self {
             address: local,
-            listening: Listening::start(listener, None, Routed::new(service)),
+            listening: Listening::start(
+                listener,
+                ListenAddress(local),
+                None,
+                HEALTH_CONNECTIONS,
+                Routed::new(service),
+            ),
         })
     }
 

@@ -9,7 +9,7 @@ use commonplace_types::SystemClock;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{Global, Serve};
-use crate::{output, session};
+use crate::{open_files, output, session};
 
 /// Binds, starts, becomes ready, and serves until it is told to stop. A second signal ends it at once.
 pub async fn run(global: &Global, arguments: Serve) -> anyhow::Result<()> {
@@ -21,6 +21,8 @@ pub async fn run(global: &Global, arguments: Serve) -> anyhow::Result<()> {
     if !arguments.roles.is_empty() {
         options.roles = arguments.roles.into_iter().collect();
     }
+    options.gateway.max_connections =
+        open_files::connections(options.gateway.max_connections, open_files::raise());
     let surroundings = Surroundings::new(&options)?;
     let ports = Ports::bind(&options, &surroundings).await?;
     let folder = options.data_dir.display().to_string();
