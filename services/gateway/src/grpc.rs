@@ -6,11 +6,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use commonplace_rpc::{Code, Failure};
-use http::{HeaderName, HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version};
 use tonic::body::Body;
 use tower::{Layer, Service, ServiceExt};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
+use crate::http_error::HttpError;
 use crate::{Backends, Options};
 
 /// Calls that only services make of each other: appending here would bypass the masking of secrets.
@@ -18,6 +19,14 @@ const FOR_SERVICES: [(&str, &str); 1] = [(
     "/commonplace.journal.v1.JournalService/Append",
     "`commonplace.ingest.v1.IngestService/Commit`, which masks secrets first",
 )];
+
+/// How gRPC-web calls say what they are.
+const WEB_TYPES: [&str; 4] = [
+    "application/grpc-web",
+    "application/grpc-web+proto",
+    "application/grpc-web-text",
+    "application/grpc-web-text+proto",
+];
 
 /// The service behind every path that is not JSON: speaks gRPC and gRPC-web, and says so to whoever does not.
 pub(crate) fn proxy(
@@ -34,10 +43,9 @@ pub(crate) fn proxy(
     let answer = tower::service_fn(move |request: Request<axum::body::Body>| {
         let (web, request) = (web.clone(), request.map(Body::new));
         async move {
-            if is_grpc(&request) {
-                web.oneshot(request).await
-            } else {
-                Ok(unknown(&request))
+            match refusal(&request) {
+                None => web.oneshot(request).await,
+                Some(refusal) => Ok(refusal),
             }
         }
     });
@@ -45,18 +53,56 @@ pub(crate) fn proxy(
 }
 
 /// Whether a request speaks gRPC or gRPC-web.
-fn is_grpc(request: &Request<Body>) -> bool {
-    let content_type = request.headers().get(http::header::CONTENT_TYPE);
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(http::header::CONTENT_TYPE);
     content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// The answer to what is neither gRPC nor gRPC-web, though it may claim to be.
+fn refusal(request: &Request<Body>) -> Option<Response<Body>> {
+    if !is_grpc(request.headers()) {
+        return Some(unknown(request));
+    }
+    let content_type = request.headers().get(http::header::CONTENT_TYPE)?;
+    let essence = content_type
+        .to_str()
+        .unwrap_or("?")
+        .split(';')
+        .next()?
+        .trim();
+    let problem = match essence {
+        _ if request.method() != Method::POST => "gRPC calls are POST requests",
+        "application/grpc" | "application/grpc+proto" if request.version() == Version::HTTP_2 => {
+            return None;
+        }
+        "application/grpc" | "application/grpc+proto" => {
+            "expected HTTP/2 for application/grpc; gRPC-web and JSON go over HTTP/1.1 too"
+        }
+        _ if WEB_TYPES.contains(&essence) => return None,
+        _ => {
+            "expected application/grpc, application/grpc-web or application/grpc-web-text, with messages as +proto"
+        }
+    };
+    let failure = Failure::new(Code::InvalidArgument, "CONTENT_TYPE_INVALID")
+        .field("content-type", problem)
+        .message(format!("the call cannot be read: {problem}"));
+    Some(as_json(failure))
+}
+
+fn as_json(failure: Failure) -> Response<Body> {
+    use axum::response::IntoResponse;
+    HttpError(failure).into_response().map(Body::new)
 }
 
 /// Lets the browsers of the allowed origins call, and read what they need of an answer.
 pub(crate) fn cors(options: &Options) -> CorsLayer {
-    let origins: Vec<HeaderValue> = options
-        .allowed_origins
-        .iter()
-        .filter_map(|o| o.parse().ok())
-        .collect();
+    let origins = &options.allowed_origins;
+    let origins = if origins.iter().any(|origin| origin == "*") {
+        AllowOrigin::any()
+    } else {
+        let origins: Vec<HeaderValue> = origins.iter().filter_map(|o| o.parse().ok()).collect();
+        AllowOrigin::list(origins)
+    };
     let readable = [
         "grpc-status",
         "grpc-message",
@@ -64,7 +110,7 @@ pub(crate) fn cors(options: &Options) -> CorsLayer {
         "traceparent",
     ];
     CorsLayer::new()
-        .allow_origin(AllowOrigin::list(origins))
+        .allow_origin(origins)
         .allow_methods([Method::GET, Method::POST, Method::PUT])
         .allow_headers(tower_http::cors::Any)
         .expose_headers(readable.map(HeaderName::from_static))
@@ -127,20 +173,16 @@ impl Service<Request<Body>> for Proxy {
 
 fn unknown(request: &Request<Body>) -> Response<Body> {
     let path = request.uri().path();
-    if is_grpc(request) {
+    if is_grpc(request.headers()) {
         let text = format!("no service answers `{path}`");
         return Failure::new(Code::Unimplemented, "UNKNOWN_METHOD")
             .message(text)
             .into_status()
             .into_http();
     }
-    use axum::response::IntoResponse;
     let text = format!(
         "nothing at `{} {path}`; the JSON paths are listed in docs/http.md",
         request.method()
     );
-    let failure = Failure::new(Code::NotFound, "UNKNOWN_PATH").message(text);
-    crate::http_error::HttpError(failure)
-        .into_response()
-        .map(Body::new)
+    as_json(Failure::new(Code::NotFound, "UNKNOWN_PATH").message(text))
 }

@@ -30,7 +30,7 @@ impl IntoResponse for HttpError {
             .map(|wrong| serde_json::json!({"field": wrong.field, "problem": wrong.problem}))
             .collect();
         let mut error = serde_json::json!({
-            "code": name(code), "reason": reason, "message": message, "fields": fields, "metadata": metadata,
+            "code": name(code), "reason": &reason, "message": message, "fields": fields, "metadata": metadata,
         });
         let mut response_headers = vec![(CONTENT_TYPE, "application/json".to_owned())];
         if let Some(delay) = retry_after {
@@ -39,7 +39,7 @@ impl IntoResponse for HttpError {
             response_headers.push((http::header::RETRY_AFTER, seconds.to_string()));
         }
         let body = serde_json::json!({ "error": error }).to_string() + "\n";
-        let mut response = (http_status(code), body).into_response();
+        let mut response = (http_status(code, &reason), body).into_response();
         for (name, value) in response_headers {
             if let Ok(value) = value.parse() {
                 response.headers_mut().insert(name, value);
@@ -49,8 +49,14 @@ impl IntoResponse for HttpError {
     }
 }
 
-// The mapping is that of google.rpc.Code.
-fn http_status(code: Code) -> StatusCode {
+// The mapping is that of google.rpc.Code; what HTTP has a status of its own for gets that.
+fn http_status(code: Code, reason: &str) -> StatusCode {
+    match reason {
+        "METHOD_NOT_ALLOWED" => return StatusCode::METHOD_NOT_ALLOWED,
+        "CONTENT_TYPE_INVALID" => return StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "BODY_TOO_SLOW" => return StatusCode::REQUEST_TIMEOUT,
+        _ => {}
+    }
     match code {
         Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => {
             StatusCode::BAD_REQUEST

@@ -1,37 +1,82 @@
 //! The JSON surface: HTTP calls on the paths that the contracts give, turned into the same gRPC calls.
 //!
 //! Nothing here knows any one call: paths, messages and fields all come from the compiled contracts, so a
-//! new rpc with an HTTP path is served without a line of code.
+//! new rpc with an HTTP path is served without a line of code. A call's deadline covers its body too.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
+use bytes::{Buf, Bytes};
 use commonplace_rpc::{Channel, Code, Failure};
-use http_body_util::{BodyExt, Limited};
-use prost::Message;
-use prost_reflect::{
-    DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor, SerializeOptions,
-    Value,
-};
+use prost_reflect::{DynamicMessage, MessageDescriptor, MethodDescriptor, SerializeOptions};
+use tokio::sync::Semaphore;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
+use crate::body::Intake;
 use crate::http_error::HttpError;
-use crate::{Backends, Options};
+use crate::surroundings::within;
+use crate::{Backends, Options, guard, query, transcode};
+
+/// From this size on, JSON is read and written off the threads that serve connections.
+const OFF_THREAD_BYTES: usize = 64 << 10;
 
 #[derive(Clone)]
 struct Call {
     method: MethodDescriptor,
     channel: Channel,
     has_body: bool,
-    max_bytes: usize,
+    shared: Shared,
+}
+
+/// What all calls share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) intake: Intake,
+    pub(crate) timeout: Duration,
+    /// Large texts that are read or written at the same time; more wait, within their deadlines.
+    workers: Arc<Semaphore>,
+}
+
+impl Shared {
+    pub(crate) fn new(options: &Options) -> Self {
+        let workers = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            intake: Intake::new(options),
+            timeout: Duration::from_secs(options.timeout_seconds),
+            workers: Arc::new(Semaphore::new(workers)),
+        }
+    }
+
+    /// Does the work where it holds nobody up, if there is much of it. Error: of ours.
+    async fn work<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, HttpError> {
+        if bytes < OFF_THREAD_BYTES {
+            return Ok(work());
+        }
+        let stopped = |_| internal("the work was stopped".into());
+        let permit = self.workers.clone().acquire_owned().await;
+        let permit = permit.map_err(|error| internal(error.to_string()))?;
+        let work = move || {
+            // Held until the work ends, even if its caller gives up before.
+            let _permit = permit;
+            work()
+        };
+        tokio::task::spawn_blocking(work).await.map_err(stopped)
+    }
 }
 
 /// One route for each HTTP path that the contracts of the given services name.
-pub(crate) fn routes(backends: &Backends, options: &Options) -> Router {
+pub(crate) fn routes(backends: &Backends, shared: &Shared) -> Router {
     let mut paths: BTreeMap<String, MethodRouter> = BTreeMap::new();
     for service in commonplace_proto::pool().services() {
         let Some(channel) = backends.get(service.full_name()) else {
@@ -45,7 +90,7 @@ pub(crate) fn routes(backends: &Backends, options: &Options) -> Router {
                 method,
                 channel: channel.clone(),
                 has_body,
-                max_bytes: options.max_json_bytes,
+                shared: shared.clone(),
             };
             let handler = on(verb, answer).with_state(call);
             let entry = paths.remove(&path).unwrap_or_default();
@@ -79,52 +124,95 @@ fn http_rule(method: &MethodDescriptor) -> Option<(MethodFilter, String, bool)> 
     })
 }
 
+type InPath = Result<Path<BTreeMap<String, String>>, PathRejection>;
+
 async fn answer(
     State(call): State<Call>,
-    Path(in_path): Path<BTreeMap<String, String>>,
+    in_path: InPath,
     RawQuery(query): RawQuery,
     request: http::Request<Body>,
 ) -> Result<Response, HttpError> {
     let (parts, body) = request.into_parts();
-    let mut message = if call.has_body {
-        read_body(call.method.input(), body, call.max_bytes).await?
-    } else {
-        read_query(call.method.input(), query.as_deref().unwrap_or_default())?
-    };
-    for (name, value) in in_path {
-        message.set_field_by_name(&name, Value::String(value));
-    }
-    let mut request = tonic::Request::new(message);
-    for name in ["grpc-timeout", "traceparent", "x-request-id"] {
-        if let Some(value) = parts
-            .headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|v| v.parse().ok())
-        {
-            request.metadata_mut().insert(name, value);
+    let query = query.unwrap_or_default();
+    within(&parts.headers, call.shared.timeout, async {
+        let in_path = path_parameters(in_path)?;
+        if call.has_body {
+            query::refuse(&query)?;
+            guard::check_json(&parts.headers)?;
         }
-    }
-    let path = format!(
-        "/{}/{}",
-        call.method.parent_service().full_name(),
-        call.method.name()
-    );
-    let answer = send(call.channel, path, request, call.method.output()).await?;
-    Ok((
-        [("content-type", "application/json")],
-        print(&answer)? + "\n",
-    )
-        .into_response())
+        call.answer(in_path, &query, body).await
+    })
+    .await
 }
 
-async fn send(
-    channel: Channel,
-    path: String,
-    request: tonic::Request<DynamicMessage>,
-    output: MessageDescriptor,
-) -> Result<DynamicMessage, HttpError> {
-    let internal = |text: String| HttpError(Failure::new(Code::Internal, "GATEWAY").message(text));
+impl Call {
+    async fn answer(
+        self,
+        in_path: BTreeMap<String, String>,
+        query: &str,
+        body: Body,
+    ) -> Result<Response, HttpError> {
+        let input = self.method.input();
+        let given: Vec<String> = in_path.keys().cloned().collect();
+        // The room that a body takes is held until the call is answered.
+        let (mut wire, _room) = if self.has_body {
+            let whole = self.shared.intake.whole(body).await.map_err(HttpError)?;
+            let (text, room) = (whole.bytes, whole.room);
+            let (message, length) = (input.clone(), text.len());
+            let read = move || (read_body(&message, &text, &given), room);
+            let (wire, room) = self.shared.work(length, read).await?;
+            (wire?, room)
+        } else {
+            (query::read(&input, query, &given)?, Vec::new())
+        };
+        for (name, text) in in_path {
+            if let Some(field) = input.get_field_by_name(&name) {
+                transcode::put_text(&field, &text, &mut wire);
+            }
+        }
+        let service = self.method.parent_service().full_name().to_owned();
+        let path = format!("/{service}/{}", self.method.name());
+        let answer = send(self.channel, path, wire.into()).await?;
+        let (output, length) = (self.method.output(), answer.len());
+        let print = move || print(output, answer);
+        let text = self.shared.work(length, print).await??;
+        Ok(([("content-type", "application/json")], text).into_response())
+    }
+}
+
+/// What the path names. Error: it is no text.
+pub(crate) fn path_parameters(in_path: InPath) -> Result<BTreeMap<String, String>, HttpError> {
+    in_path.map(|Path(in_path)| in_path).map_err(|rejection| {
+        let failure = Failure::new(Code::InvalidArgument, "FIELD_INVALID")
+            .field(
+                "path",
+                "expected a path that is UTF-8 when its escapes are resolved",
+            )
+            .message(format!(
+                "the path cannot be read: {}",
+                rejection.body_text()
+            ));
+        HttpError(failure)
+    })
+}
+
+fn read_body(
+    input: &MessageDescriptor,
+    text: &[u8],
+    given: &[String],
+) -> Result<Vec<u8>, HttpError> {
+    if text.iter().all(u8::is_ascii_whitespace) {
+        return Ok(Vec::new());
+    }
+    transcode::text(input, text, given).map_err(|invalid| {
+        let failure = Failure::new(Code::InvalidArgument, "BODY_INVALID")
+            .field(&invalid.field, &invalid.problem)
+            .message(format!("the body is not what was expected: {invalid}"));
+        HttpError(failure)
+    })
+}
+
+async fn send(channel: Channel, path: String, wire: Bytes) -> Result<Bytes, HttpError> {
     let path = path
         .parse()
         .map_err(|_| internal(format!("`{path}` is not a path")))?;
@@ -134,176 +222,62 @@ async fn send(
         .ready()
         .await
         .map_err(|error| internal(error.to_string()))?;
-    Ok(client
-        .unary(request, path, Dynamic(output))
-        .await?
-        .into_inner())
+    let answer = client.unary(tonic::Request::new(wire), path, Wire).await?;
+    Ok(answer.into_inner())
 }
 
-fn print(message: &DynamicMessage) -> Result<String, HttpError> {
+fn print(output: MessageDescriptor, wire: Bytes) -> Result<String, HttpError> {
+    let message =
+        DynamicMessage::decode(output, wire).map_err(|error| internal(error.to_string()))?;
     let mut text = Vec::new();
     let mut writer = serde_json::Serializer::new(&mut text);
     let options = SerializeOptions::new().use_proto_field_name(true);
     message
         .serialize_with_options(&mut writer, &options)
-        .map_err(|error| {
-            HttpError(Failure::new(Code::Internal, "GATEWAY").message(error.to_string()))
-        })?;
-    Ok(String::from_utf8_lossy(&text).into_owned())
+        .map_err(|error| internal(error.to_string()))?;
+    text.push(b'\n');
+    String::from_utf8(text).map_err(|error| internal(error.to_string()))
 }
 
-async fn read_body(
-    input: MessageDescriptor,
-    body: Body,
-    limit: usize,
-) -> Result<DynamicMessage, HttpError> {
-    let too_large = || {
-        let text = format!(
-            "the body is larger than {limit} bytes; send it in parts or raise `gateway.max_json_bytes`"
-        );
-        HttpError(Failure::new(Code::ResourceExhausted, "BODY_TOO_LARGE").message(text))
-    };
-    let bytes: Bytes = Limited::new(body, limit)
-        .collect()
-        .await
-        .map_err(|_| too_large())?
-        .to_bytes();
-    if bytes.iter().all(u8::is_ascii_whitespace) {
-        return Ok(DynamicMessage::new(input));
-    }
-    let mut reader = serde_json::Deserializer::from_slice(&bytes);
-    let message =
-        DynamicMessage::deserialize(input, &mut reader).map_err(|error| bad_json(&error))?;
-    reader.end().map_err(|error| bad_json(&error))?;
-    Ok(message)
+fn internal(text: String) -> HttpError {
+    HttpError(Failure::new(Code::Internal, "GATEWAY").message(text))
 }
 
-fn bad_json(error: &serde_json::Error) -> HttpError {
-    let text = format!("the body is not the JSON that was expected: {error}");
-    HttpError(
-        Failure::new(Code::InvalidArgument, "BODY_INVALID")
-            .field("body", &error.to_string())
-            .message(text),
-    )
-}
+/// Carries messages in their wire form, as they are.
+#[derive(Clone, Copy)]
+struct Wire;
 
-/// Reads `a=1&b.c=x&b.c=y` into the message's fields; a repeated key fills a list.
-fn read_query(input: MessageDescriptor, query: &str) -> Result<DynamicMessage, HttpError> {
-    let mut object = serde_json::Map::new();
-    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-        let wrong = |problem: &str| {
-            let failure =
-                Failure::new(Code::InvalidArgument, "QUERY_INVALID").field(&name, problem);
-            HttpError(failure.message(format!("query parameter `{name}`: {problem}")))
-        };
-        let field = find_field(&input, &name).ok_or_else(|| wrong("is not known here"))?;
-        put(
-            &mut object,
-            &name,
-            query_value(&field, &value),
-            field.is_list(),
-        );
-    }
-    DynamicMessage::deserialize(input, serde_json::Value::Object(object)).map_err(|error| {
-        let failure =
-            Failure::new(Code::InvalidArgument, "QUERY_INVALID").field("query", &error.to_string());
-        HttpError(failure.message(format!("the query does not fit: {error}")))
-    })
-}
-
-fn find_field(message: &MessageDescriptor, path: &str) -> Option<FieldDescriptor> {
-    match path.split_once('.') {
-        None => message.get_field_by_name(path),
-        Some((first, rest)) => match message.get_field_by_name(first)?.kind() {
-            Kind::Message(inner) => find_field(&inner, rest),
-            _ => None,
-        },
-    }
-}
-
-/// Texts stay texts, which JSON for messages allows for numbers too; only truth values need a change.
-fn query_value(field: &FieldDescriptor, value: &str) -> serde_json::Value {
-    match (field.kind(), value) {
-        (Kind::Bool, "true" | "1" | "") => true.into(),
-        (Kind::Bool, "false" | "0") => false.into(),
-        _ => value.into(),
-    }
-}
-
-fn put(
-    object: &mut serde_json::Map<String, serde_json::Value>,
-    path: &str,
-    value: serde_json::Value,
-    list: bool,
-) {
-    match path.split_once('.') {
-        Some((first, rest)) => {
-            let inner = object
-                .entry(first)
-                .or_insert_with(|| serde_json::Map::new().into());
-            if let Some(inner) = inner.as_object_mut() {
-                put(inner, rest, value, list);
-            }
-        }
-        None if list => {
-            let values = object
-                .entry(path)
-                .or_insert_with(|| serde_json::Value::Array(Vec::new()));
-            if let Some(values) = values.as_array_mut() {
-                values.push(value);
-            }
-        }
-        None => {
-            object.insert(path.to_owned(), value);
-        }
-    }
-}
-
-/// Carries messages that are known by their descriptor only.
-#[derive(Clone)]
-struct Dynamic(MessageDescriptor);
-
-impl Codec for Dynamic {
-    type Encode = DynamicMessage;
-    type Decode = DynamicMessage;
+impl Codec for Wire {
+    type Encode = Bytes;
+    type Decode = Bytes;
     type Encoder = Self;
     type Decoder = Self;
 
     fn encoder(&mut self) -> Self {
-        self.clone()
+        Self
     }
 
     fn decoder(&mut self) -> Self {
-        self.clone()
+        Self
     }
 }
 
-impl Encoder for Dynamic {
-    type Item = DynamicMessage;
+impl Encoder for Wire {
+    type Item = Bytes;
     type Error = tonic::Status;
 
-    fn encode(
-        &mut self,
-        message: DynamicMessage,
-        buffer: &mut EncodeBuf<'_>,
-    ) -> Result<(), tonic::Status> {
-        message
-            .encode(buffer)
-            .map_err(|error| tonic::Status::internal(error.to_string()))
+    fn encode(&mut self, message: Bytes, out: &mut EncodeBuf<'_>) -> Result<(), tonic::Status> {
+        bytes::BufMut::put(out, message);
+        Ok(())
     }
 }
 
-impl Decoder for Dynamic {
-    type Item = DynamicMessage;
+impl Decoder for Wire {
+    type Item = Bytes;
     type Error = tonic::Status;
 
-    fn decode(
-        &mut self,
-        buffer: &mut DecodeBuf<'_>,
-    ) -> Result<Option<DynamicMessage>, tonic::Status> {
-        DynamicMessage::decode(self.0.clone(), buffer)
-            .map(Some)
-            .map_err(|error| tonic::Status::internal(error.to_string()))
+    fn decode(&mut self, message: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, tonic::Status> {
+        Ok(Some(message.copy_to_bytes(message.remaining())))
     }
 }
 
@@ -338,25 +312,21 @@ mod tests {
     }
 
     #[test]
-    fn a_query_fills_fields_lists_and_inner_messages() {
-        let input = commonplace_proto::pool()
-            .get_message_by_name("commonplace.journal.v1.QueryEventsRequest")
-            .unwrap();
-        let query = "filter.artifact_types=test&filter.artifact_types=bug&page_size=5&include_superseded=true";
-        let message = read_query(input.clone(), query).unwrap();
-        let json = serde_json::to_value(&message).unwrap();
-        assert_eq!(
-            json["filter"]["artifactTypes"],
-            serde_json::json!(["test", "bug"])
-        );
-        assert_eq!(
-            (
-                json["pageSize"].as_i64(),
-                json["includeSuperseded"].as_bool()
-            ),
-            (Some(5), Some(true))
-        );
-        let error = read_query(input, "colour=red").unwrap_err();
-        assert!(error.0.message.contains("colour"), "{:?}", error.0);
+    fn what_the_path_gives_is_a_text_field_of_the_request() {
+        for service in commonplace_proto::pool().services() {
+            for method in service.methods() {
+                let Some((_, path, _)) = http_rule(&method) else {
+                    continue;
+                };
+                for name in path
+                    .split('{')
+                    .skip(1)
+                    .filter_map(|rest| rest.split('}').next())
+                {
+                    let field = method.input().get_field_by_name(name).unwrap();
+                    assert_eq!(field.kind(), prost_reflect::Kind::String, "{path}");
+                }
+            }
+        }
     }
 }

@@ -5,22 +5,29 @@
 //! `/metrics`, and `POST /ingest/{format}`, which takes a report as a plain HTTP body.
 //!
 //! Always true: a call reaches a service only through the one [`commonplace_rpc::Channel`] it was given;
-//! JSON and gRPC answers say the same; a request body is read up to a limit and no further. Left out: who
-//! the caller is.
+//! JSON and gRPC answers say the same; a body is read up to a size, within a time, and under the call's
+//! deadline; what a caller gave is used or refused, never passed over; no web page calls unless its origin is
+//! allowed. Left out: who the caller is.
 
+mod body;
 pub mod config;
 mod grpc;
+mod guard;
 mod http_error;
 mod json;
+mod query;
 mod report;
+mod scalar;
 pub mod service;
+mod surroundings;
+mod transcode;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::get;
-use commonplace_rpc::Channel;
+use commonplace_rpc::{Channel, Code, Failure};
 use commonplace_telemetry::Metrics;
 
 pub use config::Options;
@@ -37,16 +44,33 @@ pub fn start(
 ) -> Router {
     let backends: Backends = Arc::new(backends);
     let numbers = metrics.clone();
+    let shared = json::Shared::new(options);
     Router::new()
-        .merge(json::routes(&backends, options))
-        .merge(report::routes(&backends))
+        .merge(json::routes(&backends, &shared))
+        .merge(report::routes(&backends, &shared))
         .route(
             "/metrics",
             get(move || std::future::ready(metrics_page(&numbers))),
         )
         .route("/health", get(|| std::future::ready(HEALTHY)))
+        .method_not_allowed_fallback(method_not_allowed)
         .fallback_service(grpc::proxy(backends))
+        // Answers the browsers of allowed origins.
         .layer(grpc::cors(options))
+        // Outermost: refuses web pages of other origins, and names that are not ours.
+        .layer(axum::middleware::from_fn_with_state(
+            guard::Guard::new(options),
+            guard::check,
+        ))
+}
+
+async fn method_not_allowed(request: axum::extract::Request) -> http_error::HttpError {
+    let (method, path) = (request.method(), request.uri().path());
+    let text = format!(
+        "`{path}` does not take {method}; the header `allow` says what it takes, docs/http.md what for"
+    );
+    let failure = Failure::new(Code::Unimplemented, "METHOD_NOT_ALLOWED").message(text);
+    http_error::HttpError(failure)
 }
 
 /// The services of one process as they are, for other services: gRPC by path, nothing added or refused.
