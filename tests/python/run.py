@@ -1,13 +1,14 @@
-"""Runs the Python client of the README against a real server.
+"""Runs a Python client, and what the README says of Python, against a real server.
 
 Makes a virtual environment and stubs under .cache/python, starts `com serve` over an empty folder, and runs
-client.py in that environment. Ends with `N passed, N failed`; the exit status is 1 when anything failed.
+client.py and the README's own lines in that environment. Ends with `N passed, N failed`; the exit status is 1 when anything failed.
 """
 
 import hashlib
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -41,6 +42,24 @@ def generate_stubs(python: pathlib.Path) -> pathlib.Path:
     return stubs
 
 
+def run_readme(python: pathlib.Path, address: str) -> bool:
+    """Runs the README's section on Python in an empty folder as it stands, but for installing and the address."""
+    section = (ROOT / "README.md").read_text().split("## Call it from Python")[1].split("\n## ")[0]
+    shell, program = (section.split(f"```{kind}\n")[1].split("```")[0] for kind in ("sh", "python"))
+    steps = [line for line in shell.splitlines() if not line.startswith("pip install")]
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(ROOT / "proto", pathlib.Path(folder) / "proto")
+        path = f"{python.parent}:{os.environ['PATH']}"
+        settings = {"cwd": folder, "env": {**os.environ, "PATH": path, "PYTHONPATH": "stubs"}}
+        program = program.replace("localhost:8083", address)
+        script = "\n".join(["set -e", *steps])
+        made = subprocess.run(["sh", "-c", script], **settings)
+        ran = subprocess.run([python, "-c", program], capture_output=True, text=True, **settings)
+    good = made.returncode == 0 and ran.stdout.startswith("blake3:")
+    print("the README's lines run" if good else f"the README's lines fail: {ran.stdout}{ran.stderr}")
+    return good
+
+
 def main() -> int:
     python = environment()
     stubs = generate_stubs(python)
@@ -52,7 +71,8 @@ def main() -> int:
         try:
             hello = json.loads(server.stdout.readline())
             client = [python, HERE / "client.py", hello["address"]]
-            return subprocess.run(client, env={**os.environ, "PYTHONPATH": str(stubs)}).returncode
+            ran = subprocess.run(client, env={**os.environ, "PYTHONPATH": str(stubs)}).returncode
+            return ran if run_readme(python, hello["address"]) else 1
         finally:
             server.terminate()
             server.wait(timeout=30)
