@@ -97,7 +97,8 @@ fn every_path_has_an_example() {
     ] {
         let contract = page(&format!("proto/commonplace/{service}/v1/{service}.proto"));
         for verb in ["get", "put", "post"] {
-            let rules = contract.split(&format!("{verb}: \"")).skip(1);
+            let start = format!("{verb}: \"");
+            let rules = contract.split(&start).skip(1);
             paths.extend(rules.filter_map(|rest| Some((verb, rest.split('"').next()?.to_owned()))));
         }
     }
