@@ -196,7 +196,8 @@ mod tests {
             Some((Ok::<_, std::io::Error>(Bytes::from(vec![b' '; 200])), ()))
         });
         let started = Instant::now();
-        let whole = intake(Options::default()).whole(Body::from_stream(trickle));
+        let intake = intake(Options::default());
+        let whole = intake.whole(Body::from_stream(trickle));
         let failure = whole.await.err().unwrap();
         assert!(failure.message.contains("60 s"), "{}", failure.message);
         assert_eq!(started.elapsed().as_secs(), 60);
