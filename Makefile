@@ -8,7 +8,7 @@ TOOLS := .cache/tools
 BUF := $(TOOLS)/node_modules/.bin/buf
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check bench fmt settings buf image clean
+.PHONY: help demo run release test check bench fmt settings buf image clean
 
 help: ## list what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -20,6 +20,10 @@ demo: ## from nothing to a verified context pack (first build: 5 minutes or more
 run: ## serve on port 8083 over ~/.local/share/commonplace
 	$(CARGO) build --release --locked -p commonplace-com
 	$(COM) serve
+
+release: ## the program, the same bytes wherever it is built
+	RUSTFLAGS="--remap-path-prefix=$(CURDIR)=/commonplace --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo" \
+	$(CARGO) build --release --locked -p commonplace-com
 
 test: ## every test: real model, real processes, a real Python client (a build of its own: 13 minutes)
 	$(CARGO) test --workspace --locked --no-run

@@ -1,0 +1,20 @@
+# One binary, one image: what a container does is its arguments (`serve --roles journal`).
+#
+#   docker build -t commonplace .
+#   docker run -p 8083:8083 -v commonplace:/data commonplace
+#
+# The same source gives the same binary: versions are locked, paths are mapped away, nothing of the clock goes in.
+
+FROM rust:1.95-bookworm AS build
+WORKDIR /source
+COPY . .
+ENV CARGO_INCREMENTAL=0 SOURCE_DATE_EPOCH=0
+RUN make release CARGO_TARGET_DIR=/target && strip --strip-all /target/release/com
+
+FROM gcr.io/distroless/cc-debian12:nonroot
+COPY --from=build /target/release/com /usr/local/bin/com
+ENV COM_DATA_DIR=/data COM_LISTEN=0.0.0.0:8083
+VOLUME /data
+EXPOSE 8083
+ENTRYPOINT ["/usr/local/bin/com"]
+CMD ["serve"]
