@@ -3,14 +3,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use sea_orm::sqlx::postgres::PgPool;
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, IsolationLevel, QueryResult,
-    SqliteTransactionMode, SqlxPostgresConnector, Statement, TransactionOptions, TransactionTrait,
-    Value,
+    ConnectionTrait, DatabaseTransaction, DbErr, IsolationLevel, QueryResult,
+    SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait, Value,
 };
 use tracing::Instrument;
 
+use crate::connections::{Connections, Taken};
 use crate::options::{Place, Postgres};
 use crate::sql::{Dialect, Translator};
 use crate::{BoxFuture, Migration, SchemaState, StorageError, migration, postgres, sqlite};
@@ -40,8 +39,8 @@ pub enum Backend {
 pub struct Database {
     backend: Arc<Backend>,
     translator: Arc<Translator>,
-    reader: DatabaseConnection,
-    writer: DatabaseConnection,
+    reader: Connections,
+    writer: Connections,
 }
 
 impl Database {
@@ -63,13 +62,11 @@ impl Database {
                 let (writer, reader) = sqlite::open(&path, migrations)
                     .await
                     .map_err(|error| error.in_file(&path))?;
+                let (writer, reader) = (Connections::lasting(writer), Connections::lasting(reader));
                 (Backend::Sqlite { path }, Dialect::Sqlite, writer, reader)
             }
             Place::Postgres(postgres) => {
                 let (writer, reader) = postgres::open(postgres, migrations).await?;
-                let connection =
-                    |pool: PgPool| SqlxPostgresConnector::from_sqlx_postgres_pool(pool);
-                let (writer, reader) = (connection(writer), connection(reader));
                 let backend = Backend::Postgres(postgres.clone());
                 (backend, Dialect::Postgres, writer, reader)
             }
@@ -124,11 +121,9 @@ impl Database {
             // Reading is safe to repeat; each broken connection met is one less.
             let mut broken = 0;
             loop {
-                match reader
-                    .query_all_raw(statement.clone())
-                    .await
-                    .map_err(StorageError::from)
-                {
+                let taken = reader.take();
+                let query = taken.connection.query_all_raw(statement.clone());
+                match taken.within_limit(query).await {
                     Err(StorageError::Unavailable(error))
                         if broken < BROKEN && is_broken(&error) =>
                     {
@@ -164,7 +159,8 @@ impl Database {
     pub async fn run_script(&self, sql: &str) -> Result<(), StorageError> {
         let (writer, sql) = (self.writer.clone(), sql.to_owned());
         to_the_end(async move {
-            writer.execute_unprepared(&sql).await?;
+            // As long as it takes: nothing here is asked in a call's time.
+            writer.take().connection.execute_unprepared(&sql).await?;
             Ok(())
         })
         .await
@@ -208,7 +204,7 @@ impl Database {
 
     async fn transact<F, T, E>(
         &self,
-        connection: DatabaseConnection,
+        connections: Connections,
         options: TransactionOptions,
         work: F,
     ) -> Result<T, E>
@@ -221,8 +217,10 @@ impl Database {
         to_the_end(async move {
             let mut collisions = 0;
             loop {
+                let (inner, taken) = begin(&connections, &options).await?;
                 let transaction = Transaction {
-                    inner: begin(&connection, &options).await?,
+                    inner,
+                    taken,
                     translator: translator.clone(),
                     collided: AtomicBool::new(false),
                 };
@@ -251,7 +249,7 @@ impl Database {
     /// folded into the file.
     pub async fn close(self) -> Result<(), StorageError> {
         if self.dialect() == Dialect::Sqlite {
-            sqlite::refresh_statistics(&self.writer).await?;
+            sqlite::refresh_statistics(&self.writer.take().connection).await?;
         }
         self.reader.close().await?;
         self.writer.close().await?;
@@ -263,6 +261,7 @@ impl Database {
 #[derive(Debug)]
 pub struct Transaction {
     inner: DatabaseTransaction,
+    taken: Taken,
     translator: Arc<Translator>,
     /// A statement was refused because of another transaction; all of it may be run again.
     collided: AtomicBool,
@@ -282,7 +281,8 @@ impl Transaction {
         values: Vec<Value>,
     ) -> Result<Vec<QueryResult>, StorageError> {
         let statement = self.translator.statement(sql, values);
-        self.noted(self.inner.query_all_raw(statement).await)
+        let query = self.inner.query_all_raw(statement);
+        self.noted(self.taken.within_limit(query).await)
     }
 
     /// The first row of a statement.
@@ -297,7 +297,8 @@ impl Transaction {
     /// Runs a statement; gives the number of rows it changed.
     pub async fn execute(&self, sql: &str, values: Vec<Value>) -> Result<u64, StorageError> {
         let statement = self.translator.statement(sql, values);
-        let done = self.noted(self.inner.execute_raw(statement).await)?;
+        let execution = self.inner.execute_raw(statement);
+        let done = self.noted(self.taken.within_limit(execution).await)?;
         Ok(done.rows_affected())
     }
 
@@ -306,8 +307,7 @@ impl Transaction {
         self.translator.dialect()
     }
 
-    fn noted<T>(&self, answer: Result<T, DbErr>) -> Result<T, StorageError> {
-        let answer = answer.map_err(StorageError::from);
+    fn noted<T>(&self, answer: Result<T, StorageError>) -> Result<T, StorageError> {
         if let Err(StorageError::Conflict(_)) = &answer {
             self.collided.store(true, Ordering::Relaxed);
         }
@@ -320,7 +320,7 @@ impl Transaction {
         E: From<StorageError>,
     {
         match work(&self).await {
-            Ok(answer) => match self.inner.commit().await.map_err(StorageError::from) {
+            Ok(answer) => match self.taken.within_limit(self.inner.commit()).await {
                 Ok(()) => Attempt::Ended(Ok(answer)),
                 Err(StorageError::Conflict(_)) => Attempt::Collided,
                 Err(error) => Attempt::Ended(Err(E::from(error))),
@@ -328,7 +328,10 @@ impl Transaction {
             Err(error) => {
                 let collided = self.collided.load(Ordering::Relaxed);
                 // SQLite rolls back by itself on some errors (a full disk); the first error is the one to tell.
-                if let Err(second) = self.inner.rollback().await {
+                // A server that went silent is not asked again: it rolls back when it notices.
+                if self.taken.stands()
+                    && let Err(second) = self.taken.within_limit(self.inner.rollback()).await
+                {
                     tracing::debug!(error = %second, "rollback after an error failed");
                 }
                 match collided {
@@ -350,21 +353,19 @@ impl Translator {
 /// Begins a transaction. A connection that broke while it lay idle is dropped and the next one taken;
 /// nothing was done on it.
 async fn begin(
-    connection: &DatabaseConnection,
+    connections: &Connections,
     options: &TransactionOptions,
-) -> Result<DatabaseTransaction, StorageError> {
+) -> Result<(DatabaseTransaction, Taken), StorageError> {
     let mut broken = 0;
     loop {
         let options = TransactionOptions { ..*options };
-        match connection
-            .begin_with_options(options)
-            .await
-            .map_err(StorageError::from)
-        {
+        let taken = connections.take();
+        let begun = taken.connection.begin_with_options(options);
+        match taken.within_limit(begun).await {
             Err(StorageError::Unavailable(error)) if broken < BROKEN && is_broken(&error) => {
                 broken += 1;
             }
-            answer => return answer,
+            answer => return answer.map(|transaction| (transaction, taken)),
         }
     }
 }

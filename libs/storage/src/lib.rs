@@ -12,7 +12,7 @@
 //! - **A cancelled call harms nobody.** Every statement and every transaction runs in a task of its own
 //!   ([`Database::query`], [`Database::write`]): a caller that goes away leaves one that still ends, never
 //!   a connection stuck inside one.
-//! - **A server may go away.** Broken connections are dropped and made anew; what was under way fails with
+//! - **A server may go away.** Broken and silent connections are dropped and made anew; what was under way fails with
 //!   [`StorageError::Unavailable`], which callers pass on as safe to try again.
 //! - **One leader** where a service needs it, and none that can write after its successor
 //!   ([`Leadership`]).
@@ -21,6 +21,7 @@
 //!
 //! SQL is written once for both ([`Dialect`]). Left out: queries; callers bring their own.
 
+mod connections;
 mod database;
 mod error;
 mod failure;

@@ -24,7 +24,8 @@ pub struct Options {
     pub max_connections: u32,
     /// Milliseconds that a call waits for a connection, 1 to 60,000.
     pub acquire_timeout_ms: u64,
-    /// Milliseconds that the server lets a statement run, 100 to 600,000.
+    /// Milliseconds that the server lets a statement run, 100 to 600,000. A second after that a server that
+    /// has not answered is taken to be cut off, and connected to anew.
     pub statement_timeout_ms: u64,
     /// Milliseconds that a starting service waits for the server to answer, 0 to 600,000.
     pub start_timeout_ms: u64,
@@ -44,7 +45,7 @@ impl Default for Options {
             schema_prefix: String::new(),
             max_connections: 8,
             acquire_timeout_ms: 2_000,
-            statement_timeout_ms: 30_000,
+            statement_timeout_ms: 10_000,
             start_timeout_ms: 30_000,
             leader_lease_ms: 3_000,
             migrate: true,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sea_orm::sqlx::{ConnectOptions, Connection};
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DbErr, RuntimeErr, SqlxPostgresConnector, Statement,
@@ -10,6 +10,7 @@ use sea_orm::{
 };
 use tokio::time::Instant;
 
+use crate::connections::Connections;
 use crate::migration::{self, Found};
 use crate::options::Postgres;
 use crate::sql::Dialect;
@@ -27,6 +28,8 @@ const IDLE: Duration = Duration::from_secs(300);
 const LIFETIME: Duration = Duration::from_secs(1_800);
 /// A transaction may wait this long for another's row.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+/// The server ends a statement that takes too long; its word takes this long to come at most.
+const SLACK: Duration = Duration::from_secs(1);
 /// Between attempts to reach a server that is away while a service starts.
 const RETRY: Duration = Duration::from_millis(200);
 /// Statements that stay prepared on a connection.
@@ -36,7 +39,7 @@ const PREPARED: usize = 256;
 pub(crate) async fn open(
     place: &Postgres,
     migrations: &[Migration],
-) -> Result<(PgPool, PgPool), StorageError> {
+) -> Result<(Connections, Connections), StorageError> {
     let base = connect_options(place)?;
     let end = Instant::now() + place.start_timeout();
     let relaxed_commit = loop {
@@ -66,10 +69,10 @@ pub(crate) async fn open(
         writing = writing.options([("synchronous_commit", "on")]);
     }
     let reading = limits.options([("default_transaction_read_only", "on")]);
-    let writer = pool(place, WRITERS).connect_with(writing).await?;
-    let reader = pool(place, place.options.max_connections)
-        .connect_with(reading)
-        .await?;
+    let limit = Duration::from_millis(place.options.statement_timeout_ms) + SLACK;
+    let writer = Connections::to_server(pool(place, WRITERS), writing, limit).await?;
+    let readers = pool(place, place.options.max_connections);
+    let reader = Connections::to_server(readers, reading, limit).await?;
     Ok((writer, reader))
 }
 

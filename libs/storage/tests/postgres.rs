@@ -2,12 +2,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use commonplace_storage::{
     Database, LEADERSHIP_TABLE, Leadership, Migration, Place, StorageError, Term,
 };
 use commonplace_testkit::{Backend, Server, Site};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
 const MIGRATIONS: &[Migration] = &[Migration {
@@ -194,4 +198,90 @@ async fn what_is_wrong_with_a_server_is_told() {
     site.options().url = server.url("latin");
     let error = open(site.place("notes")).await;
     assert!(error.to_string().contains("UTF8"), "{error}");
+}
+
+/// Passes bytes on to a server; connections made so far can be silenced, as by a network that drops.
+struct Wire {
+    port: u16,
+    /// Connections with a lower number are silent.
+    silent_below: Arc<AtomicU64>,
+    made: Arc<AtomicU64>,
+}
+
+impl Wire {
+    async fn to(port: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let wire = Self {
+            port: listener.local_addr().unwrap().port(),
+            silent_below: Arc::default(),
+            made: Arc::default(),
+        };
+        let (silent_below, made) = (wire.silent_below.clone(), wire.made.clone());
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                let number = made.fetch_add(1, Ordering::Relaxed);
+                let (from_client, to_client) = client.into_split();
+                let (from_server, to_server) = server.into_split();
+                let silent = silent_below.clone();
+                tokio::spawn(pass(from_client, to_server, number, silent.clone()));
+                tokio::spawn(pass(from_server, to_client, number, silent));
+            }
+        });
+        wire
+    }
+
+    fn silence(&self) {
+        let made = self.made.load(Ordering::Relaxed);
+        self.silent_below.store(made, Ordering::Relaxed);
+    }
+}
+
+async fn pass(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    number: u64,
+    silent_below: Arc<AtomicU64>,
+) {
+    let mut bytes = vec![0; 16 << 10];
+    while let Ok(length @ 1..) = from.read(&mut bytes).await {
+        if number < silent_below.load(Ordering::Relaxed) {
+            // Neither passed on nor refused, and never closed.
+            std::future::pending::<()>().await;
+        }
+        if to.write_all(&bytes[..length]).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_network_is_noticed_and_gone_around() {
+    let wire = Wire::to(Server::shared().port()).await;
+    let mut site = Site::new(Backend::Postgres);
+    site.options().url = format!("postgres://commonplace@127.0.0.1:{}/postgres", wire.port);
+    site.options().statement_timeout_ms = 100;
+    site.options().max_connections = 2;
+    let database = open(&site).await;
+    let read = async || database.query("SELECT count FROM note", Vec::new()).await;
+    let write = async || {
+        let sql = "UPDATE note SET count = count + 1 WHERE id = 1";
+        database.execute(sql, Vec::new()).await
+    };
+    let (one, two) = tokio::join!(read(), read());
+    (one.unwrap(), two.unwrap());
+    write().await.unwrap();
+    wire.silence();
+    let (reading, writing) = tokio::join!(read(), write());
+    assert!(
+        matches!(reading, Err(StorageError::Unavailable(_))),
+        "{reading:?}"
+    );
+    assert!(
+        matches!(writing, Err(StorageError::Unavailable(_))),
+        "{writing:?}"
+    );
+    // At once: what was silent is left behind.
+    read().await.unwrap();
+    write().await.unwrap();
 }

@@ -1,6 +1,7 @@
 //! Prints how fast the journal appends, follows and resolves on this machine.
 //!
-//! `cargo run --release -p commonplace-journal --example append_bench -- [EVENTS] [FOLDER]`
+//! `cargo run --release -p commonplace-journal --example append_bench -- [EVENTS] [FOLDER | postgres]`;
+//! `postgres` starts a server of its own, which syncs as in production.
 #![allow(clippy::print_stdout, missing_docs)]
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use commonplace_journal::{Append, Journal, Options, Selection, TailItem, start};
 use commonplace_proto::journal::journal_service_client::JournalServiceClient;
 use commonplace_proto::journal::{TailRequest, tail_response::Frame};
 use commonplace_rpc::Channel;
+use commonplace_testkit::{Backend, Site};
 use commonplace_types::{
     ArtifactType, BranchName, Draft, ProjectName, Reference, SystemClock, TenantName,
 };
@@ -27,11 +29,16 @@ async fn main() -> anyhow::Result<()> {
         Some(text) => text.parse().context("EVENTS is a number")?,
         None => 100_000,
     };
-    let folder = tempfile::tempdir()?;
-    let path = arguments
-        .next()
-        .map_or_else(|| folder.path().into(), PathBuf::from);
-    let journal = start(Options::default(), &path, Arc::new(SystemClock)).await?;
+    let mut site = Site::new(Backend::Sqlite);
+    let place = match arguments.next() {
+        None => site.place("journal"),
+        Some(word) if word == "postgres" => {
+            site = Site::new(Backend::Postgres);
+            site.place("journal")
+        }
+        Some(folder) => PathBuf::from(folder).into(),
+    };
+    let journal = start(Options::default(), place.clone(), Arc::new(SystemClock)).await?;
 
     let began = Instant::now();
     for batch in 0..events / BATCH {
@@ -52,7 +59,7 @@ async fn main() -> anyhow::Result<()> {
     report("verify", checked.events_checked as usize, began.elapsed());
     journal.shutdown().await?;
     let began = Instant::now();
-    let journal = start(Options::default(), &path, Arc::new(SystemClock)).await?;
+    let journal = start(Options::default(), place, Arc::new(SystemClock)).await?;
     println!(
         "{:<28}{:>12.1} ms",
         "open",

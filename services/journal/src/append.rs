@@ -102,9 +102,19 @@ impl Append {
                 self.author.len(),
             ));
         }
+        without_nul("message", &self.message)?;
+        without_nul("author", &self.author)?;
+        without_nul("traceparent", &self.traceparent)?;
         let mut events = Vec::with_capacity(count);
         let mut bytes = 0;
-        for draft in &mut self.events {
+        for (index, draft) in self.events.iter_mut().enumerate() {
+            for (field, text) in [
+                ("agent", &draft.agent),
+                ("source", &draft.source),
+                ("correlation_id", &draft.correlation_id),
+            ] {
+                without_nul(&format!("events[{index}].{field}"), text)?;
+            }
             let event = prepare_event(draft)?;
             bytes += event.body.len();
             events.push(event);
@@ -132,6 +142,17 @@ fn bound(field: &str, unit: &str, most: usize, found: usize) -> JournalError {
         format!("expected at most {most} {unit}, found {found}"),
     )
     .into()
+}
+
+/// Texts that are columns hold no NUL: PostgreSQL cannot keep one, so SQLite does not either.
+pub(crate) fn without_nul(field: &str, text: &str) -> Result<(), Invalid> {
+    match text.find('\0') {
+        None => Ok(()),
+        Some(at) => Err(Invalid::new(
+            field,
+            format!("expected no NUL character, found one at byte {at}"),
+        )),
+    }
 }
 
 fn prepare_event(draft: &mut Draft) -> Result<PreparedEvent, JournalError> {

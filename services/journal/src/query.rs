@@ -12,6 +12,7 @@ use commonplace_types::{
     Visible,
 };
 
+use crate::append::without_nul;
 use crate::commit::Commit;
 use crate::state::Project;
 use crate::store::{EventPlace, RefEntry};
@@ -175,6 +176,14 @@ impl Journal {
         token: &str,
     ) -> Result<(Page<Event>, Arc<Commit>), JournalError> {
         let size = page_size(asked, 50)?;
+        let filter = &selection.filter;
+        for (field, texts) in [
+            ("filter.agents", &filter.agents),
+            ("filter.sources", &filter.sources),
+        ] {
+            texts.iter().try_for_each(|text| without_nul(field, text))?;
+        }
+        without_nul("filter.correlation_id", &filter.correlation_id)?;
         let project = self.store().projects()?.get(tenant, project)?;
         let bound = fingerprint(&format!("{} {as_of} {selection:?}", project.key));
         let (point, after) = match token {
@@ -259,6 +268,14 @@ impl Journal {
         token: &str,
     ) -> Result<Page<Commit>, JournalError> {
         let size = page_size(asked, 50)?;
+        let filter = &selection.filter;
+        for (field, texts) in [
+            ("filter.agents", &filter.agents),
+            ("filter.sources", &filter.sources),
+        ] {
+            texts.iter().try_for_each(|text| without_nul(field, text))?;
+        }
+        without_nul("filter.correlation_id", &filter.correlation_id)?;
         let project = self.store().projects()?.get(tenant, project)?;
         let bound = fingerprint(&format!("{} {from}", project.key));
         let (point, newest) = match token {

@@ -13,6 +13,7 @@ use commonplace_types::{
 };
 
 each_backend!(
+    texts_without_end_are_refused_by_name_and_nobody_else_suffers,
     the_first_append_opens_the_project,
     only_main_opens_a_project,
     a_refused_first_append_opens_nothing,
@@ -749,4 +750,23 @@ async fn large_events_make_short_pages(backend: Backend) {
         matches!(&error, JournalError::Invalid(i) if i.field == "ids"),
         "{error}"
     );
+}
+
+async fn texts_without_end_are_refused_by_name_and_nobody_else_suffers(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
+    let mut wrong = append_to("main", vec![draft("a"), draft("b")]);
+    wrong.events[1].agent = "a\0b".into();
+    let other = append_to("main", vec![draft("other")]);
+    // Both wait for the writer together.
+    let (refused, kept) =
+        tokio::join!(fixture.journal.append(wrong), fixture.journal.append(other));
+    let Err(JournalError::Invalid(invalid)) = refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(invalid.field, "events[1].agent");
+    kept.unwrap();
+    let mut title = draft("t\0t");
+    title.text = "\0".into();
+    fixture.append("main", vec![title]).await;
+    assert_eq!(fixture.titles(&on("main")).await.len(), 2);
 }

@@ -232,6 +232,10 @@ impl Catalog {
         activate: bool,
         only_check: bool,
     ) -> Result<Found, PolicyError> {
+        if let Some(at) = source.find('\0') {
+            let problem = format!("expected no NUL character, found one at byte {at}");
+            return Err(Invalid::new("source", problem).into());
+        }
         let checked = Version::new(id, 0, false, Some(self.inner.clock.now()), source)?;
         if only_check {
             return Ok(self.inner.preview(&tenant, checked));
