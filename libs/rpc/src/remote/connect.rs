@@ -115,13 +115,17 @@ where
         .handshake(TokioIo::new(stream))
         .await
         .map_err(io::Error::other)?;
-    let ended = tokio::spawn(async move {
+    let mut ended = tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "a connection broke");
         }
     });
-    // HTTP/2 servers greet at once; until then the peer may be a black hole.
-    if first.wait_for(|heard| *heard).await.is_err() || sender.is_closed() {
+    // HTTP/2 servers greet at once; until then the peer may be a black hole, or hang up.
+    let greeted = tokio::select! {
+        greeted = first.wait_for(|heard| *heard) => greeted.is_ok(),
+        _ = &mut ended => false,
+    };
+    if !greeted || sender.is_closed() {
         return Err(io::Error::new(
             io::ErrorKind::ConnectionReset,
             "the peer hung up",
