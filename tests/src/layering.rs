@@ -133,7 +133,8 @@ fn layer(name: &str) -> Option<u8> {
         | "commonplace-gateway" => 2,
         "commonplace-node" => 3,
         "commonplace-com" => 4,
-        "commonplace-qdrant-server" | "commonplace-tests" | "commonplace-bench" => 5,
+        "commonplace-qdrant-server" | "commonplace-tests" => 5,
+        "commonplace-bench" => 6,
         _ => return None,
     })
 }
