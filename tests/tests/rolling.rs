@@ -1,0 +1,73 @@
+//! A rolling restart of every role under load: no call fails, nothing acknowledged is lost or doubled.
+//!
+//! The clients are the program's own: each has channels over both gateways, which spread calls over those that
+//! serve and send again what no server began with. So a client sees what a user of `com --server` sees. Roles
+//! without data of their own have two replicas; with SQLite the journal and the policies have one, whose callers
+//! wait for it within their deadlines.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)]
+
+use std::time::Duration;
+
+use commonplace_node::Role;
+use commonplace_tests::load::{Audit, Load, MIXED, audit, open};
+use commonplace_tests::mesh::{Form, Mesh, MeshBuilder};
+
+/// Calls a second; on a slow machine fewer may be asked for.
+fn per_second() -> u32 {
+    let set = std::env::var("COM_LOAD_PER_SECOND").ok();
+    set.and_then(|text| text.parse().ok()).unwrap_or(200)
+}
+
+fn replicated(builder: MeshBuilder) -> MeshBuilder {
+    [Role::Ingest, Role::Index, Role::Retrieval, Role::Gateway]
+        .into_iter()
+        .fold(builder, |builder, role| builder.replicas(role, 2))
+}
+
+async fn roll(builder: MeshBuilder) {
+    let mut mesh = replicated(builder).start().await;
+    open(&mesh.channels()).await;
+    let load = Load {
+        per_second: per_second(),
+        clients: 4,
+        deadline: Duration::from_secs(30),
+        mix: MIXED,
+        label: "rolling".into(),
+    };
+    let running = load.start(|| mesh.channels());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for (role, replica) in mesh.members() {
+        let took = mesh.restart(role, replica).await;
+        println!("{role}-{replica} was back after {took:.2?}");
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let account = running.stop().await;
+    println!(
+        "{} calls, {} failed; p50 {:.1?}, p99 {:.1?}, longest {:.1?}; this machine lagged {:.1?}",
+        account.done.len(),
+        account.failed(),
+        account.quantile(0.5),
+        account.quantile(0.99),
+        account.quantile(1.0),
+        account.lag,
+    );
+    assert_eq!(account.failures(), Vec::<String>::new());
+    assert!(account.written().len() > 50, "there was load");
+    assert_eq!(account.left_out, 0, "every call was begun");
+    assert_eq!(
+        audit(&mesh.channels(), &account, 20).await,
+        Audit::default()
+    );
+    mesh.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_role_restarts_without_a_failed_call() {
+    roll(Mesh::builder(Form::PerRole)).await;
+}
