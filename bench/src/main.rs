@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout)]
 
 mod corpus;
+mod mesh;
 mod parts;
 mod quality;
 mod report;
@@ -36,6 +37,9 @@ struct Arguments {
     /// Leave speed out
     #[arg(long)]
     no_speed: bool,
+    /// Leave the forms of the mesh out
+    #[arg(long)]
+    no_mesh: bool,
     /// Leave retrieval quality out
     #[arg(long)]
     no_quality: bool,
@@ -70,6 +74,9 @@ async fn main() -> anyhow::Result<()> {
         for size in &arguments.sizes {
             speed::retrieval(&mut report, *size, arguments.rounds, &com).await?;
         }
+    }
+    if !arguments.no_mesh {
+        mesh::measure(&mut report).await?;
     }
     if !arguments.no_quality {
         quality::run(

@@ -1,0 +1,121 @@
+//! What it costs to run each role in a process of its own: retrieval over loopback, memory, time to start.
+
+use std::time::{Duration, Instant};
+
+use commonplace_node::{Channels, Role};
+use commonplace_proto::index::GetStatusRequest;
+use commonplace_proto::index::index_service_client::IndexServiceClient;
+use commonplace_proto::ingest::IngestEventsRequest;
+use commonplace_proto::ingest::ingest_service_client::IngestServiceClient;
+use commonplace_proto::retrieval::RetrieveRequest;
+use commonplace_proto::retrieval::retrieval_service_client::RetrievalServiceClient;
+use commonplace_rpc::server;
+use commonplace_tests::mesh::{Form, Mesh};
+
+use crate::corpus;
+use crate::report::{Report, Times};
+
+const GROUP: &str = "mesh";
+/// What a hop to another process may add, in milliseconds.
+const OVERHEAD: f64 = 1.5;
+const PASSAGES: usize = 10_000;
+/// Events in one append, small enough for a call without special limits.
+const BATCH: usize = 500;
+/// Queries that are asked over and over, so that their vectors are known.
+const QUERIES: usize = 64;
+
+/// Retrieval in each form over equal events, then memory and start of each role's process.
+pub async fn measure(report: &mut Report) -> anyhow::Result<()> {
+    let mut embedded = None;
+    let forms = [
+        ("embedded", Form::Embedded),
+        ("one process", Form::OneProcess),
+        ("a process per role", Form::PerRole),
+    ];
+    for (name, form) in forms {
+        let mesh = Mesh::builder(form).model().start().await;
+        let channels = mesh.channels();
+        fill(&channels).await?;
+        let times = latency(&channels).await?;
+        for (share, text) in [(0.5, "p50"), (0.99, "p99")] {
+            let budget = embedded.filter(|_| share < 0.9).map(|base| base + OVERHEAD);
+            let what = format!("retrieve, {name}, {text}");
+            report.less(GROUP, &what, times.milliseconds(share), "ms", budget);
+        }
+        embedded.get_or_insert(times.milliseconds(0.5));
+        for (role, replica) in mesh.members() {
+            let who = match form {
+                Form::PerRole => role.as_str(),
+                _ => "all roles",
+            };
+            size(report, &mesh, who, (role, replica));
+        }
+        mesh.shutdown().await;
+    }
+    Ok(())
+}
+
+fn size(report: &mut Report, mesh: &Mesh, who: &str, (role, replica): (Role, usize)) {
+    if let Some(bytes) = mesh.rss(role, replica) {
+        let what = format!("resident memory, {who}");
+        report.less(GROUP, &what, bytes as f64 / 1e6, "MB", None);
+    }
+    if let Some(span) = mesh.start_up(role, replica) {
+        // All processes of a mesh start at once and share the cores.
+        let what = format!("start to serving, {who}, empty");
+        report.less(GROUP, &what, span.as_secs_f64() * 1e3, "ms", None);
+    }
+}
+
+async fn fill(channels: &Channels) -> anyhow::Result<()> {
+    let mut ingest = IngestServiceClient::new(channels.ingest.clone())
+        .max_encoding_message_size(server::MESSAGE_BYTES);
+    for first in (0..PASSAGES).step_by(BATCH) {
+        let request = IngestEventsRequest {
+            project: "bench".into(),
+            events: (first..first + BATCH).map(corpus::event).collect(),
+            ..Default::default()
+        };
+        ingest.ingest_events(request).await?;
+    }
+    let mut index = IndexServiceClient::new(channels.index.clone());
+    loop {
+        let request = GetStatusRequest {
+            project: "bench".into(),
+        };
+        let status = index.get_status(request).await?.into_inner();
+        let dense = status.dense.is_some_and(|dense| dense.available);
+        let project = status.projects.into_iter().next().unwrap_or_default();
+        let passages = project.passages as usize;
+        if passages >= PASSAGES && (!dense || project.vectors as usize >= PASSAGES) {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn latency(channels: &Channels) -> anyhow::Result<Times> {
+    let mut client = RetrievalServiceClient::new(channels.retrieval.clone())
+        .max_decoding_message_size(server::MESSAGE_BYTES);
+    let mut times = Vec::new();
+    for round in 0..QUERIES + 600 {
+        let request = RetrieveRequest {
+            project: "bench".into(),
+            query: corpus::query(round % QUERIES),
+            budget_tokens: 2_000,
+            policy: "qa_root_cause".into(),
+            // A moment of its own: no cache of packs can answer.
+            clock: Some(commonplace_proto::Timestamp {
+                seconds: 1_780_000_000 + round as i64,
+                nanos: 0,
+            }),
+            ..Default::default()
+        };
+        let started = Instant::now();
+        client.retrieve(request).await?;
+        if round >= QUERIES {
+            times.push(started.elapsed().as_secs_f64());
+        }
+    }
+    Ok(Times::new(times))
+}
