@@ -5,6 +5,8 @@
 //! without data of their own have two replicas; with SQLite the journal and the policies have one, whose callers
 //! wait for it within their deadlines.
 
+#![recursion_limit = "256"]
+
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -268,14 +268,6 @@ impl Journal {
         token: &str,
     ) -> Result<Page<Commit>, JournalError> {
         let size = page_size(asked, 50)?;
-        let filter = &selection.filter;
-        for (field, texts) in [
-            ("filter.agents", &filter.agents),
-            ("filter.sources", &filter.sources),
-        ] {
-            texts.iter().try_for_each(|text| without_nul(field, text))?;
-        }
-        without_nul("filter.correlation_id", &filter.correlation_id)?;
         let project = self.store().projects()?.get(tenant, project)?;
         let bound = fingerprint(&format!("{} {from}", project.key));
         let (point, newest) = match token {
