@@ -12,7 +12,7 @@ use commonplace_types::{Draft, Invalid, Reference, limits};
 use crate::adapter::{Refusal, cut_line};
 use crate::convert::{self, Target};
 use crate::error::IngestError;
-use crate::intake::{self, Tally};
+use crate::intake::{self, Placed, Tally};
 use crate::redact::{Receipts, Redactor};
 
 /// Events that are fetched at once, so that even the largest fit a message.
@@ -26,16 +26,23 @@ const LONGEST_DELAY: Duration = Duration::from_secs(2);
 pub(crate) struct Appender {
     journal: JournalServiceClient<Channel>,
     target: Target,
+    /// The places of drafts are those of a call's events, whose ids are wanted.
+    are_events: bool,
+    /// Ids come from git's own digests.
+    names_commits: bool,
+    validate_only: bool,
     added: u64,
     duplicates: u64,
-    /// Ids that the project holds with other content.
-    pub(crate) refused: Vec<String>,
+    /// What the journal did not take, by place, with its artifact type.
+    refused: Vec<(String, Refusal)>,
+    /// Of a call's events: place and id of each that was taken.
+    pub(crate) ids: Vec<(usize, String)>,
     /// The last commit that an append gave.
     commit: Option<String>,
 }
 
 impl Appender {
-    /// Over a channel to the journal; author and message are masked.
+    /// Over a channel to the journal; what is written beside the drafts is masked.
     pub(crate) fn new(journal: Channel, redactor: &Redactor, target: Target) -> Self {
         let journal = JournalServiceClient::new(journal)
             .max_decoding_message_size(server::MESSAGE_BYTES)
@@ -43,73 +50,113 @@ impl Appender {
         let clean = |text: &str, most| cut_line(&redactor.text(text, &mut Receipts::new()), most);
         let target = Target {
             author: clean(&target.author, limits::ACTOR_BYTES),
+            source: clean(&target.source, limits::ACTOR_BYTES),
             message: clean(&target.message, limits::TITLE_BYTES),
             ..target
         };
         Self {
             journal,
             target,
+            are_events: false,
+            names_commits: false,
+            validate_only: false,
             added: 0,
             duplicates: 0,
             refused: Vec::new(),
+            ids: Vec::new(),
             commit: None,
         }
     }
 
-    /// Appends a batch. Events that the branch holds already, even from another source, count as duplicates;
-    /// an id that the project holds with other content is refused, the others are appended.
-    pub(crate) async fn append(&mut self, batch: Vec<Draft>) -> Result<(), IngestError> {
-        match self.try_append(&batch).await {
-            Ok(()) => return Ok(()),
-            Err(failure) if failure.code == Code::AlreadyExists => {}
-            Err(failure) => return Err(IngestError::Journal(failure)),
+    /// For the events of one call.
+    pub(crate) fn of_events(self) -> Self {
+        Self {
+            are_events: true,
+            ..self
         }
-        let held = self.held(&batch).await?;
-        let mut fresh = Vec::with_capacity(batch.len());
-        for (draft, held) in batch.into_iter().zip(held) {
-            match held {
-                None => fresh.push(draft),
-                Some(held) if intake::says_the_same(&draft, &held) => self.duplicates += 1,
-                Some(_) => self.refused.extend(draft.id.map(|id| id.to_string())),
-            }
-        }
-        self.append_apart(fresh).await
     }
 
-    /// Appends drafts of which some may be refused because another branch holds their ids: halves what is
-    /// refused until the refused ones stand alone.
-    async fn append_apart(&mut self, drafts: Vec<Draft>) -> Result<(), IngestError> {
-        let mut open = vec![drafts];
-        while let Some(mut part) = open.pop() {
-            if part.is_empty() {
+    /// For a report. `validate_only`: decide, but write nothing.
+    pub(crate) fn of_report(self, names_commits: bool, validate_only: bool) -> Self {
+        Self {
+            names_commits,
+            validate_only,
+            ..self
+        }
+    }
+
+    /// Appends a batch. What the journal refuses is set aside with its place, the others are appended.
+    pub(crate) async fn append(&mut self, mut batch: Vec<Placed>) -> Result<(), IngestError> {
+        let mut compared = false;
+        while !batch.is_empty() {
+            let Err(failure) = self.try_append(&batch).await else {
+                return Ok(());
+            };
+            let refused = refused_events(&failure, batch.len());
+            if refused.is_empty() {
+                return Err(IngestError::Journal(failure));
+            }
+            let taken = failure.code == Code::AlreadyExists;
+            if taken && self.names_commits && !compared {
+                compared = true;
+                batch = self.without_known_commits(batch).await?;
                 continue;
             }
-            match self.try_append(&part).await {
-                Ok(()) => {}
-                Err(failure) if failure.code != Code::AlreadyExists => {
-                    return Err(IngestError::Journal(failure));
-                }
-                Err(_) if part.len() == 1 => {
-                    self.refused.extend(part[0].id.map(|id| id.to_string()));
-                }
-                Err(_) => {
-                    let second = part.split_off(part.len() / 2);
-                    open.extend([second, part]);
-                }
+            // From the last on, so that the places before stay what they are.
+            for (index, problem) in refused.into_iter().rev() {
+                self.set_aside(batch.remove(index), problem);
             }
         }
         Ok(())
     }
 
+    fn set_aside(&mut self, (place, draft): Placed, problem: Invalid) {
+        let location = match self.are_events {
+            true => format!("events[{place}]"),
+            false => format!("event {place}"),
+        };
+        let refusal = Refusal {
+            location,
+            field: problem.field,
+            reason: problem.problem,
+        };
+        self.refused
+            .push((draft.artifact_type.to_string(), refusal));
+    }
+
+    /// Drops the commits that the branch holds as another version of git printed them.
+    async fn without_known_commits(
+        &mut self,
+        batch: Vec<Placed>,
+    ) -> Result<Vec<Placed>, IngestError> {
+        let held = self.held(&batch).await?;
+        let mut fresh = Vec::with_capacity(batch.len());
+        for ((place, draft), held) in batch.into_iter().zip(held) {
+            match held {
+                Some(held) if intake::is_same_commit(&draft, &held) => self.duplicates += 1,
+                _ => fresh.push((place, draft)),
+            }
+        }
+        Ok(fresh)
+    }
+
     /// One append, repeated under the same request id while the journal says that it may succeed later.
-    async fn try_append(&mut self, batch: &[Draft]) -> Result<(), Failure> {
+    async fn try_append(&mut self, batch: &[Placed]) -> Result<(), Failure> {
         let request_id = uuid::Uuid::new_v4().to_string();
-        let answer = self.commit(request_id, String::new(), batch).await?;
+        let drafts = batch.iter().map(|(_, draft)| draft);
+        let answer = self.commit(request_id, String::new(), drafts).await?;
         let duplicates = answer.events.iter().filter(|event| event.duplicate).count() as u64;
         self.duplicates += duplicates;
         self.added += (answer.events.len() as u64).saturating_sub(duplicates);
-        let commit: Option<Commit> = answer.commit;
-        self.commit = commit.map(|commit| commit.hash).or(self.commit.take());
+        if self.are_events {
+            let ids = answer.events.into_iter().map(|event| event.id);
+            let places = batch.iter().map(|(place, _)| *place);
+            self.ids.extend(places.zip(ids));
+        }
+        if !self.validate_only {
+            let commit: Option<Commit> = answer.commit;
+            self.commit = commit.map(|commit| commit.hash).or(self.commit.take());
+        }
         Ok(())
     }
 
@@ -119,7 +166,7 @@ impl Appender {
         &mut self,
         request_id: String,
         expected_head: String,
-        drafts: &[Draft],
+        drafts: impl Iterator<Item = &Draft>,
     ) -> Result<journal_proto::AppendResponse, Failure> {
         let request_id = match request_id.is_empty() {
             true => uuid::Uuid::new_v4().to_string(),
@@ -132,7 +179,12 @@ impl Appender {
             expected_head,
             author: self.target.author.clone(),
             message: self.target.message.clone(),
-            events: drafts.iter().map(shared_convert::draft_to_proto).collect(),
+            events: drafts.map(shared_convert::draft_to_proto).collect(),
+            origin: Some(journal_proto::EventOrigin {
+                source: self.target.source.clone(),
+                author: self.target.author.clone(),
+            }),
+            validate_only: self.validate_only,
         };
         let mut attempt = 1;
         loop {
@@ -152,7 +204,7 @@ impl Appender {
     }
 
     /// What the branch holds under the ids of the drafts, one for each.
-    async fn held(&mut self, drafts: &[Draft]) -> Result<Vec<Option<Draft>>, IngestError> {
+    async fn held(&mut self, drafts: &[Placed]) -> Result<Vec<Option<Draft>>, IngestError> {
         let mut held = Vec::with_capacity(drafts.len());
         // A report that came before under another name is there as a whole; few enough to fit a message.
         for group in drafts.chunks(HELD_AT_ONCE) {
@@ -169,14 +221,14 @@ impl Appender {
     }
 
     /// The events with the ids of the drafts as the branch holds them; nothing when one of them is missing.
-    async fn get(&mut self, drafts: &[Draft]) -> Result<Option<Vec<Draft>>, IngestError> {
+    async fn get(&mut self, drafts: &[Placed]) -> Result<Option<Vec<Draft>>, IngestError> {
         let branch = Reference::Branch(self.target.branch.clone());
         let request = journal_proto::GetEventsRequest {
             project: self.target.project.to_string(),
             as_of: Some(shared_convert::reference_to_proto(&branch)),
             ids: drafts
                 .iter()
-                .filter_map(|draft| draft.id)
+                .filter_map(|(_, draft)| draft.id)
                 .map(|id| id.to_string())
                 .collect(),
         };
@@ -193,20 +245,18 @@ impl Appender {
         }
     }
 
-    /// What became of everything that was appended.
+    /// What became of everything that was appended. `most_refusals`: how many are listed.
     pub(crate) async fn summary(
         mut self,
         mut tally: Tally,
+        most_refusals: usize,
     ) -> Result<proto::IngestSummary, IngestError> {
-        for id in &self.refused {
-            let reason = format!(
-                "`{id}` is the id of an event with other content, or of one that another branch got from another source"
-            );
-            tally.refusals.push(Refusal {
-                location: id.clone(),
-                field: "id".into(),
-                reason,
-            });
+        for (kind, refusal) in std::mem::take(&mut self.refused) {
+            tally.take_back(&kind);
+            match tally.refusals.len() < most_refusals {
+                true => tally.refusals.push(refusal),
+                false => tally.refusals_unlisted += 1,
+            }
         }
         let commit = match self.commit.take() {
             Some(commit) => commit,
@@ -257,4 +307,42 @@ async fn wait_to_repeat(failure: Failure, attempt: u32) -> Result<(), Failure> {
     }
     tokio::time::sleep(delay).await;
     Ok(())
+}
+
+/// The events of an append that a failure names, in order, each with the field and what is wrong with it.
+/// `count`: how many were sent.
+fn refused_events(failure: &Failure, count: usize) -> Vec<(usize, Invalid)> {
+    if !matches!(failure.code, Code::InvalidArgument | Code::AlreadyExists) {
+        return Vec::new();
+    }
+    let named = |invalid: &Invalid| {
+        let (index, field) = place_in(&invalid.field)?;
+        let problem = Invalid::new(field, invalid.problem.as_str());
+        (index < count).then_some((index, problem))
+    };
+    let mut named: Vec<(usize, Invalid)> = failure.fields.iter().filter_map(named).collect();
+    named.sort_by_key(|(index, _)| *index);
+    named.dedup_by_key(|(index, _)| *index);
+    named
+}
+
+/// Takes `events[3].title` apart.
+fn place_in(field: &str) -> Option<(usize, &str)> {
+    let (index, rest) = field.strip_prefix("events[")?.split_once(']')?;
+    Some((index.parse().ok()?, rest.strip_prefix('.').unwrap_or(rest)))
+}
+
+/// The same failure with the places that the caller knows. `places`: of each event that was sent.
+pub(crate) fn with_places(mut failure: Failure, places: &[usize]) -> Failure {
+    for invalid in &mut failure.fields {
+        let moved = place_in(&invalid.field).and_then(|(index, rest)| {
+            let place = places.get(index)?;
+            Some(format!("events[{place}].{rest}"))
+        });
+        if let Some(field) = moved {
+            failure.message = failure.message.replace(&invalid.field, &field);
+            invalid.field = field;
+        }
+    }
+    failure
 }

@@ -15,6 +15,8 @@ pub struct Options {
     pub max_report_bytes: usize,
     /// Most memory for all reports that are being read; a call beyond it is asked to come again.
     pub max_buffered_bytes: usize,
+    /// Most calls that are read and masked at once, each on a thread of its own; others wait their turn.
+    pub max_readers: usize,
     /// Most events of one report.
     pub max_report_events: usize,
     /// Most events of one append to the journal, 1 to 5,000.
@@ -34,6 +36,7 @@ impl Default for Options {
         Self {
             max_report_bytes: 64 << 20,
             max_buffered_bytes: 256 << 20,
+            max_readers: 4,
             max_report_events: 1_000_000,
             batch_events: 1_000,
             batch_bytes: 8 << 20,
@@ -55,6 +58,7 @@ impl Options {
                 self.max_report_bytes,
                 64 << 30,
             ),
+            ("max_readers", self.max_readers, 1, 256),
             ("max_report_events", self.max_report_events, 1, 100_000_000),
             ("batch_events", self.batch_events, 1, limits::COMMIT_EVENTS),
             // One event more may come on top before a batch counts as full.

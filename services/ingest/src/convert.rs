@@ -8,9 +8,10 @@ use commonplace_proto::journal::AppendResponse;
 use commonplace_types::{BranchName, Draft, Invalid, ProjectName, limits};
 
 use crate::adapter::{FORMATS, Format, Refusal, cut_line};
+use crate::cancel::Cancel;
 use crate::config::Options;
 use crate::error::IngestError;
-use crate::intake::{Batcher, Intake, Origin, Ready, Tally};
+use crate::intake::{Batcher, Intake, Origin, Placed, Ready, Tally};
 use crate::redact::{RULES_VERSION, Redactor};
 
 /// Where events go and who sends them.
@@ -19,6 +20,8 @@ pub(crate) struct Target {
     pub(crate) project: ProjectName,
     pub(crate) branch: BranchName,
     pub(crate) author: String,
+    /// What people call the report; empty where drafts state their own.
+    pub(crate) source: String,
     pub(crate) message: String,
 }
 
@@ -42,6 +45,7 @@ pub(crate) fn target_from_proto(
         project: commonplace_rpc::convert::project_from_proto(project)?,
         branch: commonplace_rpc::convert::branch_from_proto(branch)?,
         author: author.to_owned(),
+        source: String::new(),
         message,
     })
 }
@@ -61,6 +65,10 @@ pub(crate) fn header_from_proto(header: proto::ReportHeader) -> Result<Header, I
     );
     let target = target_from_proto(&header.project, &header.branch, &header.author, message)
         .map_err(|error| error.under("header"))?;
+    let target = Target {
+        source: header.name.clone(),
+        ..target
+    };
     let origin = Origin {
         source: header.name,
         author: header.author,
@@ -126,95 +134,126 @@ pub(crate) fn formats_to_proto() -> proto::ListFormatsResponse {
 
 /// Drafts of one call, masked and named.
 pub(crate) struct Taken {
-    pub(crate) batches: Vec<Vec<Draft>>,
-    /// One per draft as sent; empty where it was refused.
-    pub(crate) ids: Vec<String>,
+    pub(crate) batches: Vec<Vec<Placed>>,
+    /// One per draft as sent: the place of the first that says the same, so mostly its own; none where it was
+    /// refused.
+    firsts: Vec<Option<usize>>,
     pub(crate) tally: Tally,
 }
 
+impl Taken {
+    /// The id of each draft as sent, empty where it was refused. `ids`: by place, of those that were taken.
+    pub(crate) fn ids(firsts: &[Option<usize>], ids: Vec<(usize, String)>) -> Vec<String> {
+        let by_place: BTreeMap<usize, String> = ids.into_iter().collect();
+        let id_of = |first: &Option<usize>| {
+            let id = first.and_then(|first| by_place.get(&first));
+            id.cloned().unwrap_or_default()
+        };
+        firsts.iter().map(id_of).collect()
+    }
+
+    /// Takes out which drafts say the same.
+    pub(crate) fn take_firsts(&mut self) -> Vec<Option<usize>> {
+        std::mem::take(&mut self.firsts)
+    }
+}
+
 /// Reads, masks and names the drafts of one call; each that is wrong is refused with its place.
+/// Error: the call has ended.
 pub(crate) fn events_from_proto(
     events: Vec<EventDraft>,
     author: String,
     redactor: &Redactor,
     options: &Options,
-) -> Taken {
+    cancel: Cancel,
+) -> Result<Taken, IngestError> {
     let origin = Origin {
         source: String::new(),
         author,
     };
-    let mut intake = Intake::new(redactor, options, origin, true);
+    let mut intake = Intake::new(redactor, options, origin, true, cancel);
     let mut batcher = Batcher::new(options);
+    let mut place_of = BTreeMap::new();
     let mut taken = Taken {
         batches: Vec::new(),
-        ids: Vec::with_capacity(events.len()),
+        firsts: Vec::with_capacity(events.len()),
         tally: Tally::default(),
     };
     for (place, event) in events.into_iter().enumerate() {
         let ready =
             commonplace_rpc::convert::draft_from_proto(event).and_then(|draft| intake.ready(draft));
-        taken.ids.push(match ready {
+        taken.firsts.push(match ready {
             Ok(Ready::New(draft, size)) => {
-                let id = draft.id.map(|id| id.to_string()).unwrap_or_default();
-                taken.batches.extend(batcher.add(*draft, size));
-                id
+                if let Some(id) = draft.id {
+                    place_of.insert(id, place);
+                }
+                taken.batches.extend(batcher.add((place, *draft), size));
+                Some(place)
             }
-            Ok(Ready::Repeat(id)) => id.to_string(),
+            Ok(Ready::Repeat(id)) => place_of.get(&id).copied(),
+            Ok(Ready::Stopped) => return Err(IngestError::Interrupted),
             Err(Invalid { field, problem }) => {
                 intake.refuse(Refusal {
                     location: format!("events[{place}]"),
                     field,
                     reason: problem,
                 });
-                String::new()
+                None
             }
         });
     }
     taken.batches.push(batcher.rest());
     taken.batches.retain(|batch| !batch.is_empty());
     taken.tally = intake.tally;
-    taken
+    Ok(taken)
 }
 
 /// Drafts of one commit, masked and named.
 pub(crate) struct TakenTogether {
     pub(crate) drafts: Vec<Draft>,
+    /// One per draft of `drafts`: its place as sent.
+    pub(crate) sent: Vec<usize>,
     /// One per draft as sent: its place among `drafts`.
     places: Vec<usize>,
     tally: Tally,
 }
 
-/// Reads, masks and names the drafts of one commit. Error: the first that is wrong, by its place.
+/// Reads, masks and names the drafts of one commit. Error: the first that is wrong, by its place; the call has
+/// ended.
 pub(crate) fn commit_from_proto(
     events: Vec<EventDraft>,
     author: String,
     redactor: &Redactor,
     options: &Options,
-) -> Result<TakenTogether, Invalid> {
+    cancel: Cancel,
+) -> Result<TakenTogether, IngestError> {
     let origin = Origin {
         source: String::new(),
         author,
     };
-    let mut intake = Intake::new(redactor, options, origin, true);
+    let mut intake = Intake::new(redactor, options, origin, true, cancel);
     let mut drafts: Vec<Draft> = Vec::with_capacity(events.len());
     let mut place_of = BTreeMap::new();
-    let mut places = Vec::with_capacity(events.len());
+    let (mut places, mut sent) = (Vec::with_capacity(events.len()), Vec::new());
     for (place, event) in events.into_iter().enumerate() {
         let ready =
             commonplace_rpc::convert::draft_from_proto(event).and_then(|draft| intake.ready(draft));
-        let id = match ready.map_err(|error| error.under(&format!("events[{place}]")))? {
+        match ready.map_err(|error| error.under(&format!("events[{place}]")))? {
             Ready::New(draft, _) => {
-                let id = draft.id;
-                place_of.insert(id, drafts.len());
+                if let Some(id) = draft.id {
+                    place_of.insert(id, drafts.len());
+                }
+                places.push(drafts.len());
+                sent.push(place);
                 drafts.push(*draft);
-                id
             }
-            Ready::Repeat(id) => Some(id),
-        };
-        places.push(place_of.get(&id).copied().unwrap_or_default());
+            Ready::Repeat(id) => places.push(place_of.get(&id).copied().unwrap_or_default()),
+            Ready::Stopped => return Err(IngestError::Interrupted),
+        }
     }
     Ok(TakenTogether {
         drafts,
+        sent,
         places,
         tally: intake.tally,
     })

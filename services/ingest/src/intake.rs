@@ -2,13 +2,16 @@
 //!
 //! Always true: a draft is masked before its id is derived and before anything else sees it, so an id can
 //! never confirm a secret; an id depends on what is stated alone, not on the report's name, its sender, or the
-//! time; the same report therefore gives the same ids every time.
+//! time; the same report therefore gives the same ids every time. Bounds are checked before masking, so that
+//! nothing over-long is looked through. A state gets no id here: whether it is what its record says already,
+//! the journal alone knows.
 
 use std::collections::{BTreeMap, HashMap};
 
-use commonplace_types::{Draft, EventId, Invalid, limits};
+use commonplace_types::{Draft, EventId, Invalid, Operation, limits};
 
 use crate::adapter::{Format, Found, Refusal, ReportError, Stopped, cut_line, plain};
+use crate::cancel::Cancel;
 use crate::config::Options;
 use crate::error::IngestError;
 use crate::redact::{Receipts, Redactor};
@@ -37,14 +40,31 @@ pub struct Tally {
     pub repeats: u64,
 }
 
+impl Tally {
+    /// Counts a draft as not taken after all.
+    pub fn take_back(&mut self, artifact_type: &str) {
+        if let Some(count) = self.types.get_mut(artifact_type) {
+            *count -= 1;
+            if *count == 0 {
+                self.types.remove(artifact_type);
+            }
+        }
+    }
+}
+
 /// A draft with its id.
 #[derive(Debug)]
 pub enum Ready {
-    /// To be appended; with its size in bytes.
+    /// To be appended; with its size in bytes. Without an id it is a state.
     New(Box<Draft>, usize),
     /// An earlier draft of the same call said the same, under this id.
     Repeat(EventId),
+    /// The call has ended.
+    Stopped,
 }
+
+/// A draft and its place in the input: which finding of a report, from 1, or which event of a call, from 0.
+pub type Placed = (usize, Draft);
 
 /// Takes in what is found, one after the other.
 pub struct Intake<'a> {
@@ -53,6 +73,7 @@ pub struct Intake<'a> {
     origin: Origin,
     /// Whether the drafts state their own source and author, and repeats of content mean nothing new.
     states_origin: bool,
+    cancel: Cancel,
     /// The content's own id behind each id, and how often it came.
     seen: HashMap<EventId, (EventId, u32)>,
     /// What became of it all.
@@ -60,12 +81,13 @@ pub struct Intake<'a> {
 }
 
 impl<'a> Intake<'a> {
-    /// Nothing taken in yet. `states_origin`: as in [`Format::states_origin`].
+    /// Nothing taken in yet. `states_origin`: as in [`Format::states_origin`]. `cancel`: ends the work.
     pub fn new(
         redactor: &'a Redactor,
         options: &'a Options,
         origin: Origin,
         states_origin: bool,
+        cancel: Cancel,
     ) -> Self {
         let mut tally = Tally::default();
         let mut clean = |text: &str| {
@@ -81,26 +103,59 @@ impl<'a> Intake<'a> {
             options,
             origin,
             states_origin,
+            cancel,
             seen: HashMap::new(),
             tally,
         }
     }
 
-    /// Makes a draft ready to be appended, with its id and its size in bytes. Error: a field is wrong; that is
-    /// not counted as refused yet.
-    pub fn ready(&mut self, mut draft: Draft) -> Result<Ready, Invalid> {
+    /// Makes a draft of the caller's own ready to be appended. It is a state when it says how its record stands
+    /// and has neither an id nor a time. Error: a field is wrong; that is not counted as refused yet.
+    pub fn ready(&mut self, draft: Draft) -> Result<Ready, Invalid> {
+        let over_heads = draft.supersede_heads || draft.operation == Operation::Retract;
+        let is_named = draft.id.is_some() || draft.event_time.is_some();
+        let is_state = over_heads && !is_named && draft.record_id.is_some();
+        self.made_ready(draft, is_state)
+    }
+
+    fn made_ready(&mut self, mut draft: Draft, is_state: bool) -> Result<Ready, Invalid> {
         draft.title = cut_title(&draft.title)?;
         if let std::borrow::Cow::Owned(text) = plain(&draft.text) {
             draft.text = text;
         }
-        self.redactor.draft(&mut draft, &mut self.tally.redactions);
-        self.named(draft.checked()?)
+        let mut draft = draft.checked()?;
+        let receipts = &mut self.tally.redactions;
+        if self
+            .redactor
+            .draft(&mut draft, receipts, &self.cancel)
+            .is_err()
+        {
+            return Ok(Ready::Stopped);
+        }
+        self.named(draft.checked()?, is_state)
     }
 
-    /// Gives the draft its id and its origin.
-    fn named(&mut self, mut draft: Draft) -> Result<Ready, Invalid> {
+    /// Gives the draft its id.
+    fn named(&mut self, mut draft: Draft, is_state: bool) -> Result<Ready, Invalid> {
         let content = draft.canonical_bytes();
-        let own = EventId::derive(&[b"content", &content]);
+        if !is_state && let Some(repeated) = self.identify(&mut draft, &content)? {
+            self.tally.repeats += 1;
+            return Ok(Ready::Repeat(repeated));
+        }
+        let kind = draft.artifact_type.as_str();
+        match self.tally.types.get_mut(kind) {
+            Some(count) => *count += 1,
+            None => {
+                self.tally.types.insert(kind.to_owned(), 1);
+            }
+        }
+        let size = content.len() + self.origin.source.len() + self.origin.author.len() + 256;
+        Ok(Ready::New(Box::new(draft), size))
+    }
+
+    /// Gives an observation its id, or the id of an earlier one of the same call that it repeats.
+    fn identify(&mut self, draft: &mut Draft, content: &[u8]) -> Result<Option<EventId>, Invalid> {
+        let own = EventId::derive(&[b"content", content]);
         let given = draft.id.is_some();
         let mut id = draft.id.unwrap_or(own);
         let (first, count) = self.seen.entry(id).or_insert((own, 0));
@@ -113,28 +168,13 @@ impl<'a> Intake<'a> {
                 ));
             }
             if given || self.states_origin {
-                self.tally.repeats += 1;
-                return Ok(Ready::Repeat(id));
+                return Ok(Some(id));
             }
             // A tool that reports the same thing twice says that it happened twice.
             id = EventId::derive(&[b"again", id.as_bytes(), &count.to_le_bytes()]);
         }
         draft.id = Some(id);
-        if draft.source.is_empty() {
-            draft.source.clone_from(&self.origin.source);
-        }
-        if draft.author.is_empty() {
-            draft.author.clone_from(&self.origin.author);
-        }
-        let kind = draft.artifact_type.as_str();
-        match self.tally.types.get_mut(kind) {
-            Some(count) => *count += 1,
-            None => {
-                self.tally.types.insert(kind.to_owned(), 1);
-            }
-        }
-        let size = content.len() + draft.source.len() + draft.author.len() + 256;
-        Ok(Ready::New(Box::new(draft), size))
+        Ok(None)
     }
 
     /// Counts and, while there is room, lists what was not taken.
@@ -153,22 +193,37 @@ impl<'a> Intake<'a> {
         }
     }
 
-    /// Takes what an adapter found, under a running number for what is refused here.
-    fn take(&mut self, found: Found, number: usize) -> Option<(Box<Draft>, usize)> {
-        let refusal = match found {
-            Found::Refused(refusal) => refusal,
-            Found::Draft(draft) => match self.ready(*draft) {
-                Ok(Ready::New(draft, size)) => return Some((draft, size)),
-                Ok(Ready::Repeat(_)) => return None,
-                Err(invalid) => Refusal {
+    /// Takes what an adapter found, under a running number for what is refused here. Error: the call has ended.
+    fn take(
+        &mut self,
+        found: Found,
+        number: usize,
+    ) -> Result<Option<(Box<Draft>, usize)>, Stopped> {
+        if self.cancel.is_cancelled() {
+            return Err(Stopped);
+        }
+        let ready = match found {
+            Found::Refused(refusal) => {
+                self.refuse(refusal);
+                return Ok(None);
+            }
+            Found::State(draft) => self.made_ready(*draft, true),
+            Found::Draft(draft) if self.states_origin => self.ready(*draft),
+            Found::Draft(draft) => self.made_ready(*draft, false),
+        };
+        match ready {
+            Ok(Ready::New(draft, size)) => Ok(Some((draft, size))),
+            Ok(Ready::Repeat(_)) => Ok(None),
+            Ok(Ready::Stopped) => Err(Stopped),
+            Err(invalid) => {
+                self.refuse(Refusal {
                     location: format!("event {number}"),
                     field: invalid.field,
                     reason: invalid.problem,
-                },
-            },
-        };
-        self.refuse(refusal);
-        None
+                });
+                Ok(None)
+            }
+        }
     }
 }
 
@@ -189,7 +244,7 @@ fn cut_title(title: &str) -> Result<String, Invalid> {
 #[derive(Debug)]
 pub struct Batcher<'a> {
     options: &'a Options,
-    drafts: Vec<Draft>,
+    drafts: Vec<Placed>,
     bytes: usize,
 }
 
@@ -204,7 +259,7 @@ impl<'a> Batcher<'a> {
     }
 
     /// Adds a draft; gives the batch before it when there was no room beside it.
-    pub fn add(&mut self, draft: Draft, bytes: usize) -> Option<Vec<Draft>> {
+    pub fn add(&mut self, draft: Placed, bytes: usize) -> Option<Vec<Placed>> {
         let full = self.drafts.len() >= self.options.batch_events
             || (!self.drafts.is_empty() && self.bytes + bytes > self.options.batch_bytes);
         let batch = full.then(|| std::mem::take(&mut self.drafts));
@@ -214,25 +269,30 @@ impl<'a> Batcher<'a> {
     }
 
     /// What is left; may be empty.
-    pub fn rest(self) -> Vec<Draft> {
+    pub fn rest(self) -> Vec<Placed> {
         self.drafts
     }
 }
 
 /// Reads a report from beginning to end without keeping anything, so that one that cannot be read is refused
 /// before its first event is written. Errors: not readable, or too many events.
-pub fn check(report: &[u8], format: &'static Format, options: &Options) -> Result<(), IngestError> {
+pub fn check(
+    report: &[u8],
+    format: &'static Format,
+    options: &Options,
+    cancel: &Cancel,
+) -> Result<(), IngestError> {
     let mut events = 0;
     let read = format.read(report, &options.text, &mut |_| {
         events += 1;
-        if events > options.max_report_events {
+        if events > options.max_report_events || cancel.is_cancelled() {
             Err(Stopped)
         } else {
             Ok(())
         }
     });
     match read {
-        Err(ReportError::Stopped) => Err(IngestError::TooManyEvents {
+        Err(ReportError::Stopped) if !cancel.is_cancelled() => Err(IngestError::TooManyEvents {
             limit: options.max_report_events,
         }),
         read => outcome(read, format),
@@ -247,15 +307,17 @@ pub fn read(
     origin: Origin,
     redactor: &Redactor,
     options: &Options,
-    append: &mut dyn FnMut(Vec<Draft>) -> Result<(), Stopped>,
+    cancel: &Cancel,
+    append: &mut dyn FnMut(Vec<Placed>) -> Result<(), Stopped>,
 ) -> Result<Tally, IngestError> {
-    let mut intake = Intake::new(redactor, options, origin, format.states_origin);
+    let states = format.states_origin;
+    let mut intake = Intake::new(redactor, options, origin, states, cancel.clone());
     let mut batcher = Batcher::new(options);
     let mut number = 0;
     let read = format.read(report, &options.text, &mut |found| {
         number += 1;
-        let taken = intake.take(found, number);
-        match taken.and_then(|(draft, size)| batcher.add(*draft, size)) {
+        let taken = intake.take(found, number)?;
+        match taken.and_then(|(draft, size)| batcher.add((number, *draft), size)) {
             Some(batch) => append(batch),
             None => Ok(()),
         }
@@ -279,27 +341,20 @@ fn outcome(read: Result<(), ReportError>, format: &'static Format) -> Result<(),
     }
 }
 
-/// Whether two drafts differ at most in where they came from and in what the journal adds. A commit of a
-/// repository is the same commit whatever the version of git that printed it.
-pub fn says_the_same(sent: &Draft, held: &Draft) -> bool {
-    let content = |draft: &Draft| {
-        let mut draft = draft.clone();
-        draft.id = None;
-        draft.source.clear();
-        draft.author.clear();
-        draft.supersedes.clear();
-        draft.record_id = sent.record_id.clone();
-        draft.event_time = draft.event_time.filter(|_| sent.event_time.is_some());
-        draft.canonical_bytes()
+/// Whether two drafts are one commit of a repository: the adapter derives the id from git's own digest of the
+/// commit, whatever the version of git that printed it. `held`: what the journal has under that id.
+pub fn is_same_commit(sent: &Draft, held: &Draft) -> bool {
+    let hash = |draft: &Draft| {
+        let found = draft.attributes.iter().find(|a| a.key == "commit");
+        found.map(|attribute| attribute.value.clone())
     };
-    let is_commit = |draft: &Draft| {
-        draft
-            .record_id
-            .as_ref()
-            .is_some_and(|id| id.as_str().starts_with("commit:"))
-    };
-    let same_commit = is_commit(sent) && is_commit(held) && sent.record_id == held.record_id;
-    same_commit || content(sent) == content(held)
+    sent.artifact_type == held.artifact_type
+        && sent.operation == held.operation
+        && sent.record_id == held.record_id
+        && sent.supersedes == held.supersedes
+        && sent.event_time == held.event_time
+        && hash(sent).is_some()
+        && hash(sent) == hash(held)
 }
 
 #[cfg(test)]

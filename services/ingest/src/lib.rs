@@ -7,12 +7,18 @@
 //!
 //! What always holds:
 //! - The same input twice adds nothing: ids come from content, never from file names, times of ingest or the
-//!   order of files.
+//!   order of files. An observation, which has a time, a number or an id of its own, adds nothing even after
+//!   it was superseded, so an old report can be sent again. A state (a node of Jenkins, a test result without
+//!   a time, a draft with `supersede_heads` and no time) is what was last said of its record: sent again it
+//!   adds nothing, but it may return after something else was said. Only a file that takes a record through
+//!   several states and is appended in several batches adds its states anew when it is sent again.
+//! - The same input adds cleanly to another branch, from whatever source it comes there.
 //! - Nothing unmasked reaches the journal, and no id is derived from anything unmasked.
 //! - A report that cannot be read leaves no trace; a piece of a report that cannot be taken is refused with
 //!   its place, its field and a reason, and the rest is taken.
-//! - Memory is bounded: a report by a limit, all reports by a budget, batches by a queue that waits for the
-//!   journal.
+//! - Memory is bounded: a report by a limit, all reports by a budget that is held until reading ends, batches
+//!   by a queue that waits for the journal. So is work: few reports are read at once, and reading ends soon
+//!   after its call does.
 //!
 //! Left out: fetching reports from their tools (the command line and webhooks do that), and judging what the
 //! events mean.
@@ -20,6 +26,7 @@
 #![allow(clippy::result_large_err)]
 
 pub mod adapter;
+pub mod cancel;
 mod client;
 pub mod config;
 mod convert;

@@ -6,16 +6,18 @@ use commonplace_proto::ingest as proto;
 use commonplace_proto::ingest::ingest_report_request::Part;
 use commonplace_proto::ingest::ingest_service_server::{IngestService, IngestServiceServer};
 use commonplace_rpc::{Channel, server, status};
-use commonplace_types::{Draft, Invalid};
+use commonplace_types::Invalid;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinHandle;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::adapter::Stopped;
-use crate::client::Appender;
+use crate::cancel::{Cancel, CancelOnDrop};
+use crate::client::{Appender, with_places};
 use crate::config::Options;
-use crate::convert::{self, Header, Target};
+use crate::convert::{self, Header, Taken, Target};
 use crate::error::IngestError;
-use crate::intake;
+use crate::intake::{self, Placed};
 use crate::redact::Redactor;
 
 /// Most bytes of one chunk of a report.
@@ -38,6 +40,8 @@ struct Shared {
     journal: Channel,
     /// Memory for reports, in KiB.
     memory: Arc<Semaphore>,
+    /// Calls that may be read and masked at once.
+    readers: Arc<Semaphore>,
 }
 
 /// Starts the service over a channel to the journal. Nothing runs in the background, so there is nothing to
@@ -46,11 +50,13 @@ pub async fn start(options: Options, journal: Channel) -> Result<Ingest, IngestE
     let options = options.checked()?;
     let redactor = Redactor::new(&options.redaction)?;
     let memory = Arc::new(Semaphore::new(options.max_buffered_bytes.div_ceil(1_024)));
+    let readers = Arc::new(Semaphore::new(options.max_readers));
     let shared = Shared {
         options,
         redactor,
         journal,
         memory,
+        readers,
     };
     Ok(Ingest {
         shared: Arc::new(shared),
@@ -168,6 +174,25 @@ impl Ingest {
             .map_err(|_| IngestError::Busy)
     }
 
+    /// Does work of some length on a thread of its own, a few such at once. When the call ends early, the work
+    /// is told; what it was given, memory included, is held until it has ended.
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Shared, Cancel) -> Result<T, IngestError> + Send + 'static,
+    ) -> Result<Reading<T>, IngestError> {
+        let readers = self.shared.readers.clone();
+        let turn = readers.acquire_owned().await;
+        let turn = turn.map_err(|_| IngestError::Interrupted)?;
+        let (shared, cancel) = (self.shared.clone(), Cancel::default());
+        let told = cancel.on_drop();
+        let task = tokio::task::spawn_blocking(move || {
+            let done = work(&shared, cancel);
+            drop(turn);
+            done
+        });
+        Ok(Reading { task, _told: told })
+    }
+
     /// Reads a report as a whole, then again to append it batch by batch as the journal takes them.
     async fn report(
         &self,
@@ -180,29 +205,31 @@ impl Ingest {
             origin,
             validate_only,
         } = header;
-        let (sender, mut batches) = mpsc::channel::<Vec<Draft>>(BATCHES_AHEAD);
-        let shared = self.shared.clone();
-        let reading = tokio::task::spawn_blocking(move || {
-            intake::check(&report.bytes, format, &shared.options)?;
-            let mut append = |batch| match validate_only {
-                true => Ok(()),
-                false => sender.blocking_send(batch).map_err(|_| Stopped),
-            };
-            intake::read(
-                &report.bytes,
-                format,
-                origin,
-                &shared.redactor,
-                &shared.options,
-                &mut append,
-            )
-        });
-        let mut appender = self.appender(target);
+        let (sender, mut batches) = mpsc::channel::<Vec<Placed>>(BATCHES_AHEAD);
+        let reading = self
+            .read(move |shared, cancel| {
+                // All of the report moves here: its share of the memory is free when reading has ended.
+                let report = report;
+                intake::check(&report.bytes, format, &shared.options, &cancel)?;
+                intake::read(
+                    &report.bytes,
+                    format,
+                    origin,
+                    &shared.redactor,
+                    &shared.options,
+                    &cancel,
+                    &mut |batch| sender.blocking_send(batch).map_err(|_| Stopped),
+                )
+            })
+            .await?;
+        let appender = self.appender(target);
+        let mut appender = appender.of_report(format.names_commits, validate_only);
         while let Some(batch) = batches.recv().await {
             appender.append(batch).await?;
         }
-        let tally = reading.await.map_err(|_| IngestError::Interrupted)??;
-        appender.summary(tally).await
+        let tally = reading.done().await?;
+        let most = self.shared.options.max_refusals;
+        appender.summary(tally, most).await
     }
 
     fn appender(&self, target: Target) -> Appender {
@@ -228,16 +255,20 @@ impl Ingest {
         } = request;
         check_count(events.len())?;
         let target = convert::target_from_proto(&project, &branch, &author, message)?;
-        let shared = self.shared.clone();
-        let taking = tokio::task::spawn_blocking(move || {
-            convert::commit_from_proto(events, author, &shared.redactor, &shared.options)
-        });
-        let taken = taking.await.map_err(|_| IngestError::Interrupted)??;
+        let taking = self
+            .read(move |shared, cancel| {
+                let Shared {
+                    redactor, options, ..
+                } = shared;
+                convert::commit_from_proto(events, author, redactor, options, cancel)
+            })
+            .await?;
+        let taken = taking.done().await?;
         let mut appender = self.appender(target);
         let answer = appender
-            .commit(request_id, expected_head, &taken.drafts)
+            .commit(request_id, expected_head, taken.drafts.iter())
             .await
-            .map_err(IngestError::Journal)?;
+            .map_err(|failure| IngestError::Journal(with_places(failure, &taken.sent)))?;
         Ok(convert::commit_to_proto(answer, taken))
     }
 
@@ -255,26 +286,40 @@ impl Ingest {
         } = request;
         check_count(events.len())?;
         let target = convert::target_from_proto(&project, &branch, &author, message)?;
-        let shared = self.shared.clone();
-        let taking = tokio::task::spawn_blocking(move || {
-            convert::events_from_proto(events, author, &shared.redactor, &shared.options)
-        });
-        let taken = taking.await.map_err(|_| IngestError::Interrupted)?;
-        let mut appender = self.appender(target);
+        let taking = self
+            .read(move |shared, cancel| {
+                let Shared {
+                    redactor, options, ..
+                } = shared;
+                convert::events_from_proto(events, author, redactor, options, cancel)
+            })
+            .await?;
+        let mut taken = taking.done().await?;
+        let mut appender = self.appender(target).of_events();
+        let firsts = taken.take_firsts();
         for batch in taken.batches {
             appender.append(batch).await?;
         }
-        let mut event_ids = taken.ids;
-        for id in &mut event_ids {
-            if appender.refused.contains(id) {
-                id.clear();
-            }
-        }
-        let summary = appender.summary(taken.tally).await?;
+        let event_ids = Taken::ids(&firsts, std::mem::take(&mut appender.ids));
+        let most = self.shared.options.max_refusals;
+        let summary = appender.summary(taken.tally, most).await?;
         Ok(proto::IngestEventsResponse {
             summary: Some(summary),
             event_ids,
         })
+    }
+}
+
+/// Work on another thread.
+struct Reading<T> {
+    task: JoinHandle<Result<T, IngestError>>,
+    /// Dropped with the call, whether it waits for the end or not.
+    _told: CancelOnDrop,
+}
+
+impl<T> Reading<T> {
+    async fn done(self) -> Result<T, IngestError> {
+        self.task.await.map_err(|_| IngestError::Interrupted)?
     }
 }
 

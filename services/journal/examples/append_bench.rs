@@ -179,6 +179,8 @@ fn append(events: Vec<Draft>) -> Append {
         author: String::new(),
         message: String::new(),
         traceparent: String::new(),
+        origin: Default::default(),
+        validate_only: false,
         events,
     }
 }

@@ -1,7 +1,18 @@
 //! What an append asks for, what must be known to decide it, and the decision. No storage in here: the
 //! store gathers [`Facts`], [`plan`] decides, the store writes what was decided.
+//!
+//! Which event a draft is:
+//!
+//! - An *observation* is the same event wherever and whenever it is sent: a draft with an id of its own, with a
+//!   time of its own, or one that leaves the heads of its record alone. Sent again it is a duplicate, also
+//!   after it was superseded, so old reports can be sent again and add nothing.
+//! - A *state* says how its record stands now: it names a record, takes the place of the record's heads
+//!   (`supersede_heads`, or a retract), and has neither an id nor a time of its own. It is a duplicate only
+//!   while it is the one head of its record. When it returns after something else was said, it is a new
+//!   event, whose id is derived from its content and the heads that it replaces: the same request sent twice
+//!   still is one event, because after the first it is what memory says.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use commonplace_types::{
@@ -9,15 +20,27 @@ use commonplace_types::{
     RecordId, TenantName, Timestamp, Visible, limits,
 };
 
-use crate::JournalError;
 use crate::commit::{Commit, Parts, Salt, body_hash, event_leaf};
-use crate::merkle;
+use crate::{JournalError, body, merkle};
 
 /// Longest message of a commit, in bytes.
 const MESSAGE_BYTES: usize = 1_024;
 
 /// Names a request, so that its repeat gets the first answer.
 pub type RequestId = [u8; 16];
+
+/// Most events of one append that are named when they are refused: the answer has to fit the trailers of a
+/// call.
+const NAMED_REFUSALS: usize = 16;
+
+/// Where the events of an append come from. Put on those that state none; no part of which event they are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// Through which system or file; at most 256 bytes.
+    pub source: String,
+    /// On whose behalf; at most 256 bytes.
+    pub author: String,
+}
 
 /// Events to add to a branch as one commit.
 #[derive(Debug, Clone)]
@@ -38,6 +61,10 @@ pub struct Append {
     pub message: String,
     /// W3C trace context, stored on each new event.
     pub traceparent: String,
+    /// Where the events come from.
+    pub origin: Origin,
+    /// Decide, but write nothing.
+    pub validate_only: bool,
     /// [`Draft::checked`] drafts, 1 to 5,000, 16 MiB together.
     pub events: Vec<Draft>,
 }
@@ -60,6 +87,8 @@ pub struct AppendedEvent {
     pub duplicate: bool,
     /// Where it lies in its lane.
     pub position: u32,
+    /// It is a state that returned, so its id is not the one that its content alone gives.
+    pub returned: bool,
 }
 
 /// An append with everything computed that needs no knowledge of the journal.
@@ -78,6 +107,51 @@ pub(crate) struct PreparedEvent {
     pub(crate) body: Vec<u8>,
     /// Whether it supersedes what its record's heads turn out to be.
     pub(crate) over_heads: bool,
+    /// Whether it says how its record stands, and so may return.
+    pub(crate) is_state: bool,
+    /// Whether its writer stated them, so that they count as content.
+    pub(crate) states_source: bool,
+    pub(crate) states_author: bool,
+    /// Whether the append's origin was put on it.
+    pub(crate) has_origin: bool,
+}
+
+/// An event's content apart from its origin: what is compared when an event comes from elsewhere.
+#[derive(Debug, Clone)]
+pub(crate) struct Apart {
+    content: Digest,
+    source: String,
+    author: String,
+}
+
+impl Apart {
+    /// Of an event's content. Error: it does not read back.
+    pub(crate) fn of(content: &[u8]) -> Result<Self, JournalError> {
+        let mut draft = body::decode(content)?;
+        let source = std::mem::take(&mut draft.source);
+        let author = std::mem::take(&mut draft.author);
+        Ok(Self {
+            content: draft.checksum(),
+            source,
+            author,
+        })
+    }
+}
+
+impl PreparedEvent {
+    fn apart(&self) -> Option<Apart> {
+        Apart::of(&self.body).ok()
+    }
+
+    /// Whether a stored event says the same, whatever origin was put on either.
+    fn is(&self, stored: &Apart) -> bool {
+        let fits = |own: &Apart| {
+            own.content == stored.content
+                && (!self.states_source || own.source == stored.source)
+                && (!self.states_author || own.author == stored.author)
+        };
+        self.apart().is_some_and(|own| fits(&own))
+    }
 }
 
 impl Append {
@@ -105,6 +179,15 @@ impl Append {
         without_nul("message", &self.message)?;
         without_nul("author", &self.author)?;
         without_nul("traceparent", &self.traceparent)?;
+        for (field, text) in [
+            ("origin.source", &self.origin.source),
+            ("origin.author", &self.origin.author),
+        ] {
+            if text.len() > limits::ACTOR_BYTES {
+                return Err(bound(field, "bytes", limits::ACTOR_BYTES, text.len()));
+            }
+            without_nul(field, text)?;
+        }
         let mut events = Vec::with_capacity(count);
         let mut bytes = 0;
         for (index, draft) in self.events.iter_mut().enumerate() {
@@ -115,7 +198,7 @@ impl Append {
             ] {
                 without_nul(&format!("events[{index}].{field}"), text)?;
             }
-            let event = prepare_event(draft)?;
+            let event = prepare_event(draft, &self.origin)?;
             bytes += event.body.len();
             events.push(event);
         }
@@ -155,11 +238,21 @@ pub(crate) fn without_nul(field: &str, text: &str) -> Result<(), Invalid> {
     }
 }
 
-fn prepare_event(draft: &mut Draft) -> Result<PreparedEvent, JournalError> {
-    let body = draft.canonical_bytes();
-    let id = match draft.id {
-        Some(id) => id,
-        None => EventId::derive(&[b"content", &body]),
+fn prepare_event(draft: &mut Draft, origin: &Origin) -> Result<PreparedEvent, JournalError> {
+    let over_heads = draft.supersede_heads || draft.operation == Operation::Retract;
+    let is_state =
+        over_heads && draft.id.is_none() && draft.event_time.is_none() && draft.record_id.is_some();
+    // The id is that of what was stated, whatever it was put on.
+    let stated = draft.id.is_none().then(|| draft.canonical_bytes());
+    let id = match (draft.id, &stated) {
+        (Some(id), _) => id,
+        (None, stated) => EventId::derive(&[b"content", stated.as_deref().unwrap_or_default()]),
+    };
+    let (states_source, states_author) = (!draft.source.is_empty(), !draft.author.is_empty());
+    let has_origin = put_on(draft, origin);
+    let body = match stated {
+        Some(stated) if !has_origin => stated,
+        _ => draft.canonical_bytes(),
     };
     let record = match &draft.record_id {
         Some(record) => record.clone(),
@@ -172,8 +265,34 @@ fn prepare_event(draft: &mut Draft) -> Result<PreparedEvent, JournalError> {
         record,
         checksum: Digest::of(&[&body]),
         body,
-        over_heads: draft.supersede_heads || draft.operation == Operation::Retract,
+        over_heads,
+        is_state,
+        states_source,
+        states_author,
+        has_origin,
     })
+}
+
+/// Puts the origin on a draft where it states none; says whether anything was put on.
+fn put_on(draft: &mut Draft, origin: &Origin) -> bool {
+    let mut changed = false;
+    let pairs = [
+        (&mut draft.source, &origin.source),
+        (&mut draft.author, &origin.author),
+    ];
+    for (stated, origin) in pairs {
+        if stated.is_empty() && !origin.is_empty() {
+            stated.clone_from(origin);
+            changed = true;
+        }
+    }
+    changed
+}
+
+/// The id of a state that returns: from the id of its content and the heads it replaces, in order.
+fn returned_id(content: &EventId, heads: &[EventId]) -> EventId {
+    let heads: Vec<u8> = heads.iter().flat_map(|id| *id.as_bytes()).collect();
+    EventId::derive(&[b"return", content.as_bytes(), &heads])
 }
 
 fn request_hash(append: &Append, events: &[PreparedEvent]) -> Digest {
@@ -188,6 +307,10 @@ fn request_hash(append: &Append, events: &[PreparedEvent]) -> Digest {
     );
     parts.put(append.author.as_bytes());
     parts.put(append.message.as_bytes());
+    if append.origin != Origin::default() {
+        parts.put(append.origin.source.as_bytes());
+        parts.put(append.origin.author.as_bytes());
+    }
     for event in events {
         parts.put(event.id.as_bytes());
         parts.put(event.checksum.as_bytes());
@@ -203,14 +326,18 @@ pub(crate) struct Known {
     pub(crate) seq: i64,
     pub(crate) checksum: Digest,
     pub(crate) body_hash: Digest,
+    /// Bytes of its content.
+    pub(crate) bytes: u64,
 }
 
 /// What the journal holds about the events and records that appends name.
 #[derive(Debug, Default)]
 pub(crate) struct Facts {
     pub(crate) by_id: HashMap<EventId, Known>,
-    /// All events of the records whose heads are wanted.
+    /// All events of the records whose heads are wanted; they are in `by_id` too.
     pub(crate) by_record: HashMap<RecordId, Vec<(EventId, i64)>>,
+    /// Content apart from its origin, of events (by row) that appends bring with another checksum.
+    pub(crate) apart: HashMap<i64, Apart>,
     /// Where an event (by row) lies.
     pub(crate) placements: HashMap<i64, Vec<LaneInterval>>,
     /// Where an event (by row) is superseded.
@@ -218,9 +345,26 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
+    /// The rows of known events that the appends bring with another checksum, as from another source; their
+    /// contents have to be compared.
+    pub(crate) fn differing<'a>(
+        &self,
+        appends: impl Iterator<Item = &'a Prepared>,
+    ) -> BTreeSet<i64> {
+        let differs = |event: &PreparedEvent| {
+            let known = self.by_id.get(&event.id)?;
+            let states_all = event.states_source && event.states_author;
+            (!states_all && known.checksum != event.checksum).then_some(known.seq)
+        };
+        appends
+            .flat_map(|prepared| prepared.events.iter().filter_map(differs))
+            .collect()
+    }
+
     /// Takes over what a decided append adds, so that the next append of the group sees it.
     pub(crate) fn absorb(&mut self, newer: Facts) {
         self.by_id.extend(newer.by_id);
+        self.apart.extend(newer.apart);
         for (record, events) in newer.by_record {
             self.by_record.entry(record).or_default().extend(events);
         }
@@ -249,6 +393,7 @@ pub(crate) struct Target<'a> {
 /// A row for an event that is not stored yet.
 pub(crate) struct NewEvent {
     pub(crate) seq: i64,
+    pub(crate) id: EventId,
     /// Which of the append's events.
     pub(crate) index: usize,
     pub(crate) salt: Salt,
@@ -264,15 +409,19 @@ pub(crate) struct Plan {
     pub(crate) edges: Vec<(u32, i64)>,
     pub(crate) answers: Vec<AppendedEvent>,
     pub(crate) events_root: Digest,
+    /// Bytes of the content of what is placed.
+    pub(crate) bytes: u64,
     /// What it adds to the facts.
     pub(crate) facts: Facts,
 }
 
 /// Decides an append.
 ///
-/// An event that is visible already is a duplicate; one that is known elsewhere is placed again; else it
-/// is new. Superseded events must be visible. `salts`: one for each event.
-/// Errors: [`JournalError::EventConflict`], a wrong `events[i].supersedes`, a full lane.
+/// An event that is visible already is a duplicate, but for a state that is no longer the one head of its
+/// record; one that is known elsewhere is placed again; else it is new. Superseded events must be visible.
+/// `salts`: one for each event.
+/// Errors: [`JournalError::EventConflict`], a wrong `events[i].supersedes`, [`JournalError::Events`] when
+/// several events are refused, a full lane.
 pub(crate) fn plan(
     request: &Prepared,
     target: &Target<'_>,
@@ -291,12 +440,31 @@ pub(crate) fn plan(
             edges: Vec::new(),
             answers: Vec::with_capacity(request.events.len()),
             events_root: Digest::ZERO,
+            bytes: 0,
             facts: Facts::default(),
         },
     };
+    let settled = planner.settled();
+    let mut refused = Vec::new();
     for (index, event) in request.events.iter().enumerate() {
         let salt = salts.get(index).copied().unwrap_or_default();
-        planner.decide(index, event, salt)?;
+        let decided = match settled.contains(&index) {
+            true => planner.keep(event),
+            false => planner.decide(index, event, salt),
+        };
+        match decided {
+            Ok(()) => {}
+            Err(error @ (JournalError::EventConflict { .. } | JournalError::Invalid(_))) => {
+                refused.push(error);
+                if refused.len() == NAMED_REFUSALS {
+                    break;
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    if !refused.is_empty() {
+        return Err(JournalError::of_events(refused));
     }
     planner.plan.events_root = merkle::root(&planner.leaves);
     Ok(planner.plan)
@@ -312,40 +480,148 @@ struct Planner<'a> {
 }
 
 impl Planner<'_> {
+    /// States that come to what memory says already: an append that takes a record through several states
+    /// and leaves it where it is, through nothing but states that were seen before, was sent before.
+    fn settled(&self) -> HashSet<usize> {
+        let events = &self.request.events;
+        let mut by_record: HashMap<&RecordId, Vec<usize>> = HashMap::new();
+        for (index, event) in events.iter().enumerate().filter(|(_, e)| e.is_state) {
+            by_record.entry(&event.record).or_default().push(index);
+        }
+        by_record.retain(|_, indices| indices.len() > 1);
+        if by_record.is_empty() {
+            return HashSet::new();
+        }
+        for event in events.iter().filter(|event| !event.is_state) {
+            by_record.remove(&event.record);
+        }
+        let was_sent = |indices: &&Vec<usize>| {
+            let last = indices.last().map(|index| &events[*index]);
+            let stands = last.is_some_and(|last| self.stands(last, &self.heads(&last.record)));
+            stands && indices.iter().all(|i| self.is_visible(&events[*i].id))
+        };
+        let sent = by_record.values().filter(was_sent);
+        sent.flatten().copied().collect()
+    }
+
+    /// Answers a state that is there already.
+    fn keep(&mut self, event: &PreparedEvent) -> Result<(), JournalError> {
+        let heads = self.heads(&event.record);
+        let id = match heads.first() {
+            Some((head, _)) if self.stands(event, &heads) => *head,
+            _ => event.id,
+        };
+        let place = self.known(&id).and_then(|k| self.visible_place(k.seq));
+        self.answer(id, event, true, place.map_or(0, |place| place.position));
+        Ok(())
+    }
+
     fn decide(
         &mut self,
         index: usize,
         event: &PreparedEvent,
         salt: Salt,
     ) -> Result<(), JournalError> {
-        let known = self.known(&event.id);
+        let heads = match event.over_heads {
+            true => self.heads(&event.record),
+            false => Vec::new(),
+        };
+        let id = match event.is_state {
+            true => self.state_id(event, &heads),
+            false => event.id,
+        };
+        let known = self.known(&id);
         if let Some(known) = known {
-            if known.checksum != event.checksum {
-                return Err(JournalError::EventConflict { id: event.id });
+            if !self.is_content_of(event, &known) {
+                return Err(JournalError::EventConflict { id, place: index });
             }
             if let Some(place) = self.visible_place(known.seq) {
-                self.answer(event.id, true, place.position);
+                self.answer(id, event, true, place.position);
                 return Ok(());
             }
         }
-        let superseded = self.superseded(index, event)?;
+        let superseded = self.superseded(index, heads)?;
         let position = self.next_position()?;
         let known = match known {
             Some(known) => known,
-            None => self.store(index, event, salt),
+            None => self.store(index, id, event, salt),
         };
-        self.place(event, &known, position, &superseded);
-        self.answer(event.id, false, position);
+        self.place(id, &known, position, &superseded);
+        self.answer(id, event, false, position);
         let ids: Vec<EventId> = superseded.iter().map(|(id, _)| *id).collect();
         let operation = self.request.append.events[index].operation;
         self.leaves.push(event_leaf(
             operation,
-            &event.id,
+            &id,
             &event.record,
             &known.body_hash,
             &ids,
         ));
         Ok(())
+    }
+
+    /// Which event a state is: the head that says so already, the event of its content where the branch does
+    /// not see that yet, or else a new one.
+    fn state_id(&self, event: &PreparedEvent, heads: &[(EventId, i64)]) -> EventId {
+        if let [(head, _)] = heads
+            && self.stands(event, heads)
+        {
+            return *head;
+        }
+        let replaced: Vec<EventId> = heads.iter().map(|(id, _)| *id).collect();
+        let mut id = event.id;
+        while self.is_visible(&id) {
+            id = returned_id(&id, &replaced);
+        }
+        id
+    }
+
+    /// Whether a state is what the record's one head says.
+    fn stands(&self, event: &PreparedEvent, heads: &[(EventId, i64)]) -> bool {
+        let [(head, seq)] = heads else { return false };
+        let equal = || {
+            self.known(head)
+                .is_some_and(|known| known.checksum == event.checksum)
+        };
+        *head == event.id
+            || equal()
+            || *head == returned_id(&event.id, &self.replaced_by(event, *seq))
+    }
+
+    /// The events of the record that one of them took the place of, by id.
+    fn replaced_by(&self, event: &PreparedEvent, seq: i64) -> Vec<EventId> {
+        let Some(place) = self.visible_place(seq) else {
+            return Vec::new();
+        };
+        let there = |facts: &Facts, target: i64| {
+            let places = facts.superseded.get(&target);
+            places.is_some_and(|places| places.contains(&place))
+        };
+        let replaced = self
+            .of_record(&event.record)
+            .filter(|(_, target)| there(self.facts, *target) || there(&self.plan.facts, *target));
+        let mut ids: Vec<EventId> = replaced.map(|(id, _)| id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+
+    /// Whether a known event has the content of this one, whatever origin was put on either.
+    fn is_content_of(&self, event: &PreparedEvent, known: &Known) -> bool {
+        if known.checksum == event.checksum {
+            return true;
+        }
+        let seq = &known.seq;
+        let stored = self.plan.facts.apart.get(seq);
+        let stored = stored.or_else(|| self.facts.apart.get(seq));
+        // A state that returned is recognised by its id; its content is that of the event it is derived from.
+        let returned = event.is_state && self.known(&event.id).is_none_or(|own| own.seq != *seq);
+        returned || stored.is_some_and(|stored| event.is(stored))
+    }
+
+    fn is_visible(&self, id: &EventId) -> bool {
+        let known = self.known(id);
+        known.is_some_and(|known| self.visible_place(known.seq).is_some())
     }
 
     fn known(&self, id: &EventId) -> Option<Known> {
@@ -380,13 +656,30 @@ impl Planner<'_> {
                 .is_some_and(|places| places.iter().any(seen))
     }
 
-    /// What the event supersedes: the stated events and, if wanted, its record's visible heads; by id.
+    /// Every event of a record that is known, in no order; some may come twice.
+    fn of_record(&self, record: &RecordId) -> impl Iterator<Item = (EventId, i64)> {
+        let of = |facts: &'_ Facts| facts.by_record.get(record).cloned().unwrap_or_default();
+        of(self.facts).into_iter().chain(of(&self.plan.facts))
+    }
+
+    /// The visible heads of a record, by id.
+    fn heads(&self, record: &RecordId) -> Vec<(EventId, i64)> {
+        let is_head = |(_, seq): &(EventId, i64)| {
+            self.visible_place(*seq).is_some() && !self.is_superseded(*seq)
+        };
+        let mut heads: Vec<(EventId, i64)> = self.of_record(record).filter(is_head).collect();
+        heads.sort_unstable();
+        heads.dedup();
+        heads
+    }
+
+    /// What the event supersedes: the stated events and the given heads; by id.
     fn superseded(
         &self,
         index: usize,
-        event: &PreparedEvent,
+        heads: Vec<(EventId, i64)>,
     ) -> Result<Vec<(EventId, i64)>, JournalError> {
-        let mut superseded = Vec::new();
+        let mut superseded = heads;
         for id in &self.request.append.events[index].supersedes {
             let seq = self.known(id).map(|known| known.seq);
             match seq.filter(|seq| self.visible_place(*seq).is_some()) {
@@ -394,20 +687,6 @@ impl Planner<'_> {
                 None => {
                     let problem = format!("`{id}` is not visible on `{}`", self.target.branch);
                     return Err(Invalid::new(format!("events[{index}].supersedes"), problem).into());
-                }
-            }
-        }
-        if event.over_heads {
-            let of = |facts: &Facts| {
-                facts
-                    .by_record
-                    .get(&event.record)
-                    .cloned()
-                    .unwrap_or_default()
-            };
-            for (id, seq) in of(self.facts).into_iter().chain(of(&self.plan.facts)) {
-                if self.visible_place(seq).is_some() && !self.is_superseded(seq) {
-                    superseded.push((id, seq));
                 }
             }
         }
@@ -425,44 +704,45 @@ impl Planner<'_> {
         }
     }
 
-    fn store(&mut self, index: usize, event: &PreparedEvent, salt: Salt) -> Known {
+    fn store(&mut self, index: usize, id: EventId, event: &PreparedEvent, salt: Salt) -> Known {
         let trace = &self.request.append.traceparent;
         let known = Known {
             seq: self.next_seq,
             checksum: event.checksum,
-            body_hash: body_hash(&salt, &event.id, self.target.now, trace, &event.body),
+            body_hash: body_hash(&salt, &id, self.target.now, trace, &event.body),
+            bytes: event.body.len() as u64,
         };
         self.next_seq += 1;
         self.plan.new_events.push(NewEvent {
             seq: known.seq,
+            id,
             index,
             salt,
             body_hash: known.body_hash,
         });
-        self.plan.facts.by_id.insert(event.id, known);
+        self.plan.facts.by_id.insert(id, known);
+        // The next append of the group may bring it from elsewhere.
+        if let Some(apart) = event.apart().filter(|_| event.has_origin) {
+            self.plan.facts.apart.insert(known.seq, apart);
+        }
         let of_record = self
             .plan
             .facts
             .by_record
             .entry(event.record.clone())
             .or_default();
-        of_record.push((event.id, known.seq));
+        of_record.push((id, known.seq));
         known
     }
 
-    fn place(
-        &mut self,
-        event: &PreparedEvent,
-        known: &Known,
-        position: u32,
-        superseded: &[(EventId, i64)],
-    ) {
+    fn place(&mut self, id: EventId, known: &Known, position: u32, superseded: &[(EventId, i64)]) {
         let place = LaneInterval {
             lane: self.target.lane,
             position,
         };
         self.plan.placements.push((position, known.seq));
-        self.plan.facts.by_id.insert(event.id, *known);
+        self.plan.bytes += known.bytes;
+        self.plan.facts.by_id.insert(id, *known);
         self.plan
             .facts
             .placements
@@ -480,11 +760,12 @@ impl Planner<'_> {
         }
     }
 
-    fn answer(&mut self, id: EventId, duplicate: bool, position: u32) {
+    fn answer(&mut self, id: EventId, event: &PreparedEvent, duplicate: bool, position: u32) {
         self.plan.answers.push(AppendedEvent {
             id,
             duplicate,
             position,
+            returned: id != event.id,
         });
     }
 }

@@ -9,7 +9,7 @@ use commonplace_types::{
     BranchName, CommitHash, Invalid, ProjectName, Reference, TagName, TenantName,
 };
 
-use crate::append::{Append, Appended, RequestId};
+use crate::append::{Append, Appended, Origin, RequestId};
 use crate::commit::Commit;
 use crate::query::ProjectEntry;
 use crate::store::{CreateRef, Frame, RefEntry, RefName};
@@ -23,15 +23,22 @@ pub(crate) fn append_from_proto(
     let draft = |(place, draft)| {
         draft_from_proto(draft).map_err(|error| error.under(&format!("events[{place}]")))
     };
+    let origin = request.origin.unwrap_or_default();
     Ok(Append {
         tenant,
         project: project_from_proto(&request.project)?,
         branch: branch_from_proto(&request.branch)?,
-        request_id: request_id_from_proto(&request.request_id)?,
+        // What writes nothing has no answer to keep.
+        request_id: request_id_from_proto(&request.request_id)?.filter(|_| !request.validate_only),
         expected_head: hash_from_proto(&request.expected_head)?,
         author: request.author,
         message: request.message,
         traceparent,
+        origin: Origin {
+            source: origin.source,
+            author: origin.author,
+        },
+        validate_only: request.validate_only,
         events: request
             .events
             .into_iter()

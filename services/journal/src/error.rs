@@ -59,6 +59,16 @@ pub enum JournalError {
     EventConflict {
         /// The id that is taken.
         id: EventId,
+        /// Which of the append's events has it, from 0.
+        place: usize,
+    },
+    /// Several events of an append are refused; nothing of it was written.
+    #[error("{first}; {} further events are refused", others.len())]
+    Events {
+        /// Why the first is refused.
+        first: Box<JournalError>,
+        /// The others, each with its field, in order; those behind the first few are not listed.
+        others: Vec<Invalid>,
     },
     /// The branch or tag exists, at another point.
     #[error("{kind} `{name}` exists at another point ({commit})")]
@@ -111,6 +121,34 @@ impl JournalError {
     pub(crate) fn damaged(what: impl Into<String>) -> Self {
         Self::Damaged { what: what.into() }
     }
+
+    /// One error of those of several events, in order of the events; at least one.
+    pub(crate) fn of_events(errors: Vec<Self>) -> Self {
+        let mut errors = errors.into_iter();
+        let Some(first) = errors.next() else {
+            return Self::damaged("an append was refused for no reason");
+        };
+        let others: Vec<Invalid> = errors.filter_map(|error| error.field()).collect();
+        match others.is_empty() {
+            true => first,
+            false => Self::Events {
+                first: Box::new(first),
+                others,
+            },
+        }
+    }
+
+    /// The wrong field, where one is.
+    fn field(&self) -> Option<Invalid> {
+        match self {
+            Self::Invalid(invalid) => Some(invalid.clone()),
+            Self::EventConflict { id, place } => Some(Invalid::new(
+                format!("events[{place}].id"),
+                format!("`{id}` is taken by other content"),
+            )),
+            _ => None,
+        }
+    }
 }
 
 impl From<StorageError> for JournalError {
@@ -145,8 +183,16 @@ impl Reason for JournalError {
             Self::HeadMoved { branch, head } => Failure::new(Code::Aborted, "HEAD_MOVED")
                 .metadata("branch", branch)
                 .metadata("head", head),
-            Self::EventConflict { id } => {
-                Failure::new(Code::AlreadyExists, "EVENT_ID_TAKEN").metadata("id", id)
+            Self::EventConflict { id, place } => {
+                Failure::new(Code::AlreadyExists, "EVENT_ID_TAKEN")
+                    .field(&format!("events[{place}].id"), "is taken by other content")
+                    .metadata("id", id)
+            }
+            Self::Events { first, others } => {
+                let mut failure = first.failure();
+                failure.message = self.to_string();
+                failure.fields.extend(others.iter().cloned());
+                failure
             }
             Self::RefConflict { kind, name, commit } => {
                 let reason = match *kind {

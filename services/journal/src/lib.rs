@@ -12,7 +12,8 @@
 //! - Positions in a lane and commit numbers in a project are dense, so a gap is an error and never a race.
 //! - Every hash can be recomputed from what is stored ([`Journal::verify`]). Content enters the chain only
 //!   through a salted hash: an erased body leaves the chain intact.
-//! - The same request id, or the same event twice, changes nothing.
+//! - The same request id, or the same observation twice, changes nothing. A state (how a record stands now)
+//!   may return after something else was said; then it is a new event. The `append` module has the rule.
 //! - A tail tells whole commits in order, can be resumed anywhere, and says when its cursor fits no longer.
 //!
 //! - Of several journals on one PostgreSQL database one leads; the others stand by and take over (the
@@ -43,7 +44,7 @@ mod token;
 mod verify;
 mod writer;
 
-pub use append::{Append, Appended, AppendedEvent, RequestId};
+pub use append::{Append, Appended, AppendedEvent, Origin, RequestId};
 pub use commit::Commit;
 pub use config::Options;
 pub use entropy::{Entropy, SystemEntropy};

@@ -21,8 +21,14 @@ use crate::{Journal, JournalError};
 
 /// Most events, commits or projects of a page, and most ids of one fetch.
 const PAGE: usize = 1_000;
-/// A page, or a fetch by id, holds texts of about this many bytes.
+/// Most bytes of a page, or of a fetch by id, as it is sent; far below what a message may hold.
 const PAGE_BYTES: usize = 16 << 20;
+/// Most bytes that one field adds to its content as it is sent: tags and lengths.
+const FIELD_BYTES: usize = 8;
+/// Bytes of an event's fields of fixed or small size: ids, times, checksum, numbers.
+const EVENT_BYTES: usize = 512;
+/// Bytes of an event id as text.
+const ID_BYTES: usize = 35;
 /// Events looked at for one page. A filter that finds little gets a short page with a token, not a long wait.
 const SCANNED: usize = 50_000;
 /// Events read from storage at once.
@@ -128,7 +134,7 @@ impl Journal {
         Ok(Point { commit, visible })
     }
 
-    /// Events by id as visible at a point, in the order asked; at most 1,000, with 16 MiB of text.
+    /// Events by id as visible at a point, in the order asked; at most 1,000, of 16 MiB together.
     /// Error: [`JournalError::EventNotFound`] for the first that is missing.
     pub async fn events(
         &self,
@@ -153,7 +159,7 @@ impl Journal {
                 let event = found
                     .get(id)
                     .ok_or(JournalError::EventNotFound { id: *id })?;
-                bytes += event.draft.text.len();
+                bytes += sent_bytes(event);
                 events.push(event.clone());
             }
             if bytes > PAGE_BYTES {
@@ -243,12 +249,15 @@ impl Journal {
             let ended = found.len() < step as usize;
             scanned += found.len();
             for event in found {
-                if items.len() == size || bytes >= PAGE_BYTES {
+                let held = holds(filter, &event);
+                let more = if held { sent_bytes(&event) } else { 0 };
+                // One event always fits, so that every page gets on.
+                if items.len() == size || !items.is_empty() && bytes + more > PAGE_BYTES {
                     return Ok((items, true));
                 }
                 scan.after = Some((event.event_time(), event.id));
-                if holds(filter, &event) {
-                    bytes += event.draft.text.len();
+                if held {
+                    bytes += more;
                     items.push(event);
                 }
             }
@@ -370,6 +379,33 @@ fn ref_not_found(kind: &'static str, name: &str) -> JournalError {
         kind,
         name: name.to_owned(),
     }
+}
+
+/// At most how many bytes an event takes as it is sent.
+fn sent_bytes(event: &Event) -> usize {
+    let draft = &event.draft;
+    let texts = [
+        event.record_id.as_str(),
+        &draft.title,
+        &draft.text,
+        &draft.agent,
+        &draft.author,
+        &draft.source,
+        &draft.correlation_id,
+        &draft.causation_id,
+        &event.traceparent,
+    ];
+    let field = |text: &str| text.len() + FIELD_BYTES;
+    let links = draft.links.iter();
+    let links = links.map(|link| field(&link.relation) + field(&link.target) + FIELD_BYTES);
+    let attributes = draft.attributes.iter();
+    let attributes = attributes.map(|a| field(&a.key) + field(&a.value) + FIELD_BYTES);
+    EVENT_BYTES
+        + texts.into_iter().map(field).sum::<usize>()
+        + links.sum::<usize>()
+        + attributes.sum::<usize>()
+        + draft.tags.iter().map(|tag| field(tag)).sum::<usize>()
+        + draft.supersedes.len() * (ID_BYTES + FIELD_BYTES)
 }
 
 /// The conditions that only the body can answer.

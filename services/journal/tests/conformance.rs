@@ -256,7 +256,7 @@ async fn what_is_there_already_is_not_written_again(backend: Backend) {
     taken.id = Some(first.events[0].id);
     let error = fixture.try_append("main", vec![taken]).await.unwrap_err();
     assert!(
-        matches!(error, JournalError::EventConflict { id } if id == first.events[0].id),
+        matches!(error, JournalError::EventConflict { id, .. } if id == first.events[0].id),
         "{error}"
     );
 }

@@ -110,30 +110,100 @@ impl Model {
     /// The branch after an append, or none when it must be refused.
     fn appended(&self, branch: usize, drafts: &[Draft]) -> Option<Vec<Entry>> {
         let mut entries = self.branches[branch].clone();
+        let settled = settled(&entries, drafts);
         for draft in drafts {
             let id = draft.event_id();
-            let seen = view(&entries);
-            if seen.all.contains(&id) {
+            let record = record_of(draft);
+            if settled.contains(&record) {
                 continue;
             }
+            let seen = view(&entries);
+            let heads = heads(&entries, &record);
+            let id = match is_state(draft) {
+                true if stands(draft, &heads) => continue,
+                true => returned(id, &seen.all, &heads),
+                false if seen.all.contains(&id) => continue,
+                false => id,
+            };
             let mut over: BTreeSet<EventId> = draft.supersedes.iter().copied().collect();
             if !over.is_subset(&seen.all) {
                 return None;
             }
-            let record = draft
-                .record_id
-                .as_ref()
-                .map_or_else(|| id.to_string(), ToString::to_string);
-            if draft.supersede_heads || draft.operation == commonplace_types::Operation::Retract {
-                let heads = entries
-                    .iter()
-                    .filter(|(id, found, _)| *found == record && seen.live.contains(id));
-                over.extend(heads.map(|(id, _, _)| *id).collect::<Vec<_>>());
+            if is_state(draft) {
+                over.extend(heads);
             }
             entries.push((id, record, over));
         }
         Some(entries)
     }
+}
+
+/// In the model every change of the record's heads is a state: no draft has an id or a time of its own.
+fn is_state(draft: &Draft) -> bool {
+    draft.supersede_heads || draft.operation == commonplace_types::Operation::Retract
+}
+
+fn record_of(draft: &Draft) -> String {
+    let own = || draft.event_id().to_string();
+    draft
+        .record_id
+        .as_ref()
+        .map_or_else(own, ToString::to_string)
+}
+
+/// The heads of a record, in order.
+fn heads(entries: &[Entry], record: &str) -> Vec<EventId> {
+    let live = view(entries).live;
+    let of_record = entries.iter().filter(|(_, found, _)| found == record);
+    let heads: BTreeSet<EventId> = of_record
+        .map(|(id, _, _)| *id)
+        .filter(|id| live.contains(id))
+        .collect();
+    heads.into_iter().collect()
+}
+
+/// The id that a state gets over some heads: its content's own until the branch sees that, then a new one.
+fn returned(content: EventId, all: &BTreeSet<EventId>, heads: &[EventId]) -> EventId {
+    let joined: Vec<u8> = heads.iter().flat_map(|id| *id.as_bytes()).collect();
+    let mut id = content;
+    while all.contains(&id) {
+        id = EventId::derive(&[b"return", id.as_bytes(), &joined]);
+        CONTENTS.lock().unwrap().insert(id, content);
+    }
+    id
+}
+
+/// The content behind each id of a state that returned.
+static CONTENTS: std::sync::Mutex<BTreeMap<EventId, EventId>> =
+    std::sync::Mutex::new(BTreeMap::new());
+
+fn stands(draft: &Draft, heads: &[EventId]) -> bool {
+    let [head] = heads else { return false };
+    let content = CONTENTS.lock().unwrap().get(head).copied();
+    content.unwrap_or(*head) == draft.event_id()
+}
+
+/// The records that a list of states leaves as they are, through nothing new.
+fn settled(entries: &[Entry], drafts: &[Draft]) -> BTreeSet<String> {
+    let all = view(entries).all;
+    let mut records: BTreeMap<String, Vec<&Draft>> = BTreeMap::new();
+    for draft in drafts {
+        records.entry(record_of(draft)).or_default().push(draft);
+    }
+    let is_settled = |(record, drafts): &(String, Vec<&Draft>)| {
+        drafts.len() > 1
+            && drafts
+                .iter()
+                .all(|draft| is_state(draft) && all.contains(&draft.event_id()))
+            && drafts
+                .last()
+                .is_some_and(|last| stands(last, &heads(entries, record)))
+    };
+    records
+        .into_iter()
+        .filter(is_settled)
+        .map(|(record, _)| record)
+        .collect()
 }
 
 fn name(branch: usize) -> String {
@@ -231,7 +301,10 @@ async fn run(backend: Backend, steps: Vec<Step>) {
                 let answer = fixture.try_append(&name(branch), drafts).await;
                 let Some(entries) = expected else {
                     assert!(
-                        matches!(answer, Err(JournalError::Invalid(_))),
+                        matches!(
+                            answer,
+                            Err(JournalError::Invalid(_) | JournalError::Events { .. })
+                        ),
                         "{answer:?}"
                     );
                     continue;

@@ -38,14 +38,31 @@ pub enum Input {
 }
 
 impl Input {
+    /// What people call it, and where its events say that they come from.
     fn name(&self) -> String {
         match self {
-            Self::File(path) | Self::Repository(path) => path.display().to_string(),
+            Self::File(path) => path.display().to_string(),
+            Self::Repository(path) => repository_name(path),
             Self::Stdin => "standard input".into(),
             Self::Text(name, _) => name.clone(),
             Self::Bytes(_) => "part of a history".into(),
         }
     }
+}
+
+/// Where a repository lies for everybody: the address it came from, or else its absolute path.
+fn repository_name(path: &Path) -> String {
+    let asked = |arguments: &[&str]| {
+        let mut git = Command::new("git");
+        let output = git.arg("-C").arg(path).args(arguments).output().ok()?;
+        let told = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+        (output.status.success() && !told.is_empty()).then_some(told)
+    };
+    let absolute = || std::fs::canonicalize(path).map(|path| path.display().to_string());
+    asked(&["config", "--get", "remote.origin.url"])
+        .or_else(|| asked(&["rev-parse", "--show-toplevel"]))
+        .or_else(|| absolute().ok())
+        .unwrap_or_else(|| path.display().to_string())
 }
 
 /// What came of all inputs together.
@@ -98,23 +115,24 @@ pub async fn send_all(
 ) -> anyhow::Result<Totals> {
     let mut totals = Totals::default();
     for input in inputs {
+        let name = input.name();
         let header = ReportHeader {
-            name: input.name(),
+            name: name.clone(),
             ..header.clone()
         };
-        match send(session, header, input).await {
+        match send(session, header.clone(), input).await {
             Ok(summary) => {
                 totals.added += summary.added;
                 totals.duplicates += summary.duplicates;
                 totals.refusals += summary.refusals.len() as u64;
-                print(global, input, &summary)?;
+                print(global, &name, &summary, header.validate_only)?;
             }
             Err(error) => match error.downcast_ref::<tonic::Status>() {
                 Some(status) if is_about_the_input(status) => {
                     totals.unreadable += 1;
-                    print_refused(global, input, status.message());
+                    print_refused(global, &name, status.message());
                 }
-                _ => return Err(error.context(format!("cannot take {}", input.name()))),
+                _ => return Err(error.context(format!("cannot take {name}"))),
             },
         }
     }
@@ -129,10 +147,15 @@ fn is_about_the_input(status: &tonic::Status) -> bool {
     for_good || failure.code == commonplace_rpc::Code::InvalidArgument
 }
 
-fn print(global: &Global, input: &Input, summary: &IngestSummary) -> anyhow::Result<()> {
+fn print(
+    global: &Global,
+    name: &str,
+    summary: &IngestSummary,
+    is_trial: bool,
+) -> anyhow::Result<()> {
     if global.json {
         let mut row = commonplace_proto::to_json(summary)?;
-        row["input"] = input.name().into();
+        row["input"] = name.into();
         output::json(&row);
         return Ok(());
     }
@@ -143,23 +166,22 @@ fn print(global: &Global, input: &Input, summary: &IngestSummary) -> anyhow::Res
         .collect();
     let mut text = format!(
         "{} {}  {} new, {} known",
-        paint(GREEN, "taken"),
-        output::short(&input.name(), 60),
+        paint(GREEN, if is_trial { "would take" } else { "taken" }),
+        output::short(name, 60),
         summary.added,
         summary.duplicates
     );
     if !types.is_empty() {
         text.push_str(&paint(DIM, &format!("  ({})", types.join(", "))));
     }
-    let masked: u64 = summary
-        .redactions
-        .iter()
-        .map(|redaction| redaction.count)
-        .sum();
-    if masked > 0 {
-        text.push_str(&format!("  {masked} masked"));
-    }
     output::line(&text);
+    let masked = summary.redactions.iter();
+    let masked: Vec<String> = masked.map(|r| format!("{} {}", r.count, r.rule)).collect();
+    if !masked.is_empty() {
+        let hint = "a rule is turned off in `ingest.redaction.disabled_rules`";
+        let told = format!("  masked: {}; {hint}", masked.join(", "));
+        output::line(&paint(DIM, &told));
+    }
     for refusal in summary.refusals.iter().take(10) {
         let field = if refusal.field.is_empty() {
             String::new()
@@ -182,15 +204,11 @@ fn print(global: &Global, input: &Input, summary: &IngestSummary) -> anyhow::Res
     Ok(())
 }
 
-fn print_refused(global: &Global, input: &Input, reason: &str) {
+fn print_refused(global: &Global, name: &str, reason: &str) {
     if global.json {
-        output::json(&serde_json::json!({"input": input.name(), "refused": reason}));
+        output::json(&serde_json::json!({"input": name, "refused": reason}));
     } else {
-        output::line(&format!(
-            "{} {}: {reason}",
-            paint(RED, "refused"),
-            input.name()
-        ));
+        output::line(&format!("{} {name}: {reason}", paint(RED, "refused")));
     }
 }
 

@@ -11,6 +11,7 @@ pub mod jenkins;
 pub mod jsonl;
 pub mod junit;
 mod text;
+mod untimed;
 mod verdict;
 mod when;
 
@@ -50,8 +51,11 @@ pub struct Refusal {
 /// What an adapter found.
 #[derive(Debug)]
 pub enum Found {
-    /// A statement. Its id is given only where the tool's own name for it is as good as content.
+    /// An observation: its time, number or content names it, so that it is the same one whenever it is sent.
+    /// Its id is given only where the tool's own name for it is as good as content.
     Draft(Box<Draft>),
+    /// How its record stands now, without a time of its own: it may return after something else was said.
+    State(Box<Draft>),
     /// A piece that cannot be taken.
     Refused(Refusal),
 }
@@ -152,6 +156,8 @@ pub struct Format {
     pub description: &'static str,
     /// Whether each draft states its own source and author, so that both count as content.
     pub states_origin: bool,
+    /// Whether an id that is given names what the tool itself keeps under it, in whatever words.
+    pub names_commits: bool,
     read: Read,
 }
 
@@ -167,24 +173,28 @@ pub const FORMATS: &[Format] = &[
         name: "git",
         description: "history of a git repository: the output of `git` with GIT_LOG_ARGUMENTS",
         states_origin: false,
+        names_commits: true,
         read: git::read,
     },
     Format {
         name: "jenkins",
         description: "Jenkins JSON API document: build, test report, job, view, queue or node",
         states_origin: false,
+        names_commits: false,
         read: jenkins::read,
     },
     Format {
         name: "jsonl",
         description: "one event draft per line, as JSON with the field names of EventDraft",
         states_origin: true,
+        names_commits: false,
         read: jsonl::read,
     },
     Format {
         name: "junit",
         description: "JUnit XML test report, in the dialects of Maven, Jest, pytest, PHPUnit and others",
         states_origin: false,
+        names_commits: false,
         read: junit::read,
     },
 ];

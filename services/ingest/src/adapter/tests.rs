@@ -48,7 +48,7 @@ pub(crate) fn found(
         .unwrap()
         .read(report, &TextLimits::default(), &mut |found| {
             match found {
-                Found::Draft(draft) => drafts.push(*draft),
+                Found::Draft(draft) | Found::State(draft) => drafts.push(*draft),
                 Found::Refused(refusal) => refusals.push(refusal),
             }
             Ok(())
@@ -71,8 +71,9 @@ pub(crate) fn appended(format: &str, name: &str, report: &[u8]) -> Vec<Draft> {
         origin,
         &redactor,
         &Options::default(),
+        &Default::default(),
         &mut |batch| {
-            drafts.extend(batch);
+            drafts.extend(batch.into_iter().map(|(_, draft)| draft));
             Ok(())
         },
     );

@@ -9,7 +9,7 @@ use super::rules::Span;
 use super::shape;
 
 /// The words that name a secret, anywhere in a name.
-pub(super) const KEYWORD: &str = r"(?i-u:password|passwd|passphrase|passcode|pwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|signing[_-]?key|encryption[_-]?key|auth[_-]?key|account[_-]?key|shared[_-]?key|master[_-]?key|credential|connection[_-]?string)";
+pub(super) const KEYWORD: &str = r"(?i-u:pass|pwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|signing[_-]?key|encryption[_-]?key|auth[_-]?key|account[_-]?key|shared[_-]?key|master[_-]?key|credential|connection[_-]?string|session[_-]?id|sessid)";
 
 /// Longest name and longest quoted value that are looked at. What is looked at for a name that turns out
 /// harmless is looked at again for the next, so these bound the work.
@@ -33,6 +33,10 @@ enum Form {
     Loose,
     /// `--name value`.
     Flag,
+    /// `setName("…")`.
+    Call,
+    /// `<name>…</name>`.
+    Element,
 }
 
 /// The values to mask, in order.
@@ -66,11 +70,11 @@ fn value_after(text: &str, start: usize, end: usize) -> Option<Span> {
     if !shape::names_a_secret(name.trim_end_matches('.')) {
         return None;
     }
-    let (form, value) = read_value(text, name, name_end)?;
+    let (form, value) = read_value(text, name_start..name_end)?;
     if !is_secret(text, name_start..name_end, form, value.clone()) {
         return None;
     }
-    let more = if matches!(form, Form::Quoted | Form::Pair) {
+    let more = if matches!(form, Form::Quoted | Form::Pair | Form::Call | Form::Element) {
         0
     } else {
         text[value.end..]
@@ -86,15 +90,24 @@ fn ends_value(c: char) -> bool {
 }
 
 /// The sign after a name and the value after the sign.
-fn read_value(text: &str, name: &str, name_end: usize) -> Option<(Form, Span)> {
-    let mut cursor = Cursor { text, at: name_end };
+fn read_value(text: &str, at: Span) -> Option<(Form, Span)> {
+    let (name, before) = (&text[at.clone()], &text[..at.start]);
+    let mut cursor = Cursor { text, at: at.end };
+    if before.ends_with(['<', ':']) && cursor.skip_one_of(&[">"]).is_some() {
+        let near = cursor.near(BARE_BYTES);
+        let length = near
+            .find('<')
+            .filter(|end| near[*end..].starts_with("</"))?;
+        return Some((Form::Element, cursor.at..cursor.at + length));
+    }
     let closed = cursor.skip_one_of(&["\\\"", "\"", "'", "`"]).is_some();
     let spaces = cursor.skip_spaces();
-    let sign = cursor.skip_one_of(&["=>", ":=", "==", "!=", "::", "=", ":", ","]);
+    let sign = cursor.skip_one_of(&["=>", ":=", "==", "!=", "::", "=", ":", ",", "value=", "("]);
     let form = match sign {
         Some("==" | "!=" | "::") => return None,
         // `"password", "…"`: arguments and pairs, only between quotes.
-        Some(",") if !closed => return None,
+        Some("," | "value=") if !closed => return None,
+        Some("(") if closed || spaces > 0 => return None,
         Some("=") if spaces == 0 && !cursor.at_space() => Form::Tight,
         Some(_) => Form::Loose,
         None if name.starts_with("--") && spaces > 0 => Form::Flag,
@@ -108,14 +121,16 @@ fn read_value(text: &str, name: &str, name_end: usize) -> Option<(Form, Span)> {
         let length = near
             .find(quote)
             .filter(|length| !near[..*length].contains('\n'))?;
-        let form = if sign == Some(",") {
-            Form::Pair
-        } else {
-            Form::Quoted
+        // PHP defines constants like a pair.
+        let defines = before.ends_with("define('") || before.ends_with("define(\"");
+        let form = match sign {
+            Some(",") if !defines => Form::Pair,
+            Some("(") => Form::Call,
+            _ => Form::Quoted,
         };
         return Some((form, cursor.at..cursor.at + length));
     }
-    if literal || sign == Some(",") {
+    if literal || matches!(sign, Some("," | "value=" | "(")) {
         return None;
     }
     let near = cursor.near(BARE_BYTES);
@@ -185,19 +200,35 @@ impl<'t> Cursor<'t> {
 /// Whether a name's value should be masked.
 fn is_secret(text: &str, name: Span, form: Form, value: Span) -> bool {
     let (name_start, value_end) = (name.start, value.end);
-    let (name, value) = (&text[name], &text[value]);
-    if shape::is_placeholder(value) || value.chars().any(char::is_whitespace) {
+    let (name, given) = (&text[name], &text[value]);
+    // What is masked already does not count, and does not hide what stands beside it.
+    let value = &*shape::without_masks(given);
+    if value.len() < given.len() && value.trim().len() < 6 || shape::is_placeholder(value) {
         return false;
     }
     let password = shape::names_a_password(name);
+    if value.chars().any(char::is_whitespace) {
+        return password && matches!(form, Form::Quoted | Form::Element) && is_passphrase(value);
+    }
+    if shape::is_uuid(value) && names_a_handle(name) {
+        return false;
+    }
+    if shape::is_short_password(name) {
+        return is_short_secret(name, form, value);
+    }
     match form {
-        Form::Quoted if password => !is_prose(value) && !is_reference(value),
-        Form::Quoted | Form::Pair => shape::looks_random(value) && !is_reference(value),
+        Form::Quoted | Form::Element if password => !is_prose(value) && !is_reference(value),
+        Form::Call if password && sets(name) => !is_prose(value) && !is_reference(value),
+        Form::Quoted | Form::Element | Form::Pair | Form::Call => {
+            shape::looks_random(value) && !is_reference(value)
+        }
         // `Token<'_>` is a type.
         _ if looks_like_code(value) || text[value_end..].starts_with('<') => false,
         Form::Tight if is_environment(name) => {
             password || has_digit_and_letter(value) || value.len() >= 20
         }
+        Form::Tight | Form::Flag if password && name.starts_with("--") => is_argument(value),
+        Form::Tight if password && in_connection(text, name_start) => !follows_name(name, value),
         Form::Tight if follows_name(name, value) => shape::looks_random(value),
         Form::Tight => {
             let name_like = shape::is_path_of_names(value) && (!password || value.contains('.'));
@@ -209,6 +240,138 @@ fn is_secret(text: &str, name: Span, form: Form, value: Span) -> bool {
         }
         Form::Loose => shape::looks_random(value),
     }
+}
+
+/// The value of a name that ends in `pass`, which is also a verdict and a step of a compiler.
+fn is_short_secret(name: &str, form: Form, value: &str) -> bool {
+    let telling = has_digit_and_letter(value) || has_symbol(value);
+    match form {
+        Form::Tight if is_environment(name) => !looks_like_code(value) && value.len() >= 4,
+        Form::Quoted | Form::Element if is_environment(name) => {
+            !is_prose(value) && !is_reference(value) && value.len() >= 4
+        }
+        Form::Quoted | Form::Element => telling && !is_prose(value) && !is_reference(value),
+        Form::Call if sets(name) => telling && !is_prose(value),
+        Form::Loose | Form::Pair | Form::Call => {
+            shape::looks_random(value) && !looks_like_code(value)
+        }
+        Form::Tight | Form::Flag => {
+            telling && !looks_like_code(value) && !shape::is_numbered_word(value)
+        }
+    }
+}
+
+/// `setPassword`, `withPassword`, `password`: a call that is given the value.
+fn sets(name: &str) -> bool {
+    let last = name.rsplit('.').next().unwrap_or_default();
+    ["set", "with", "password", "passwd", "passphrase"]
+        .iter()
+        .any(|start| last.starts_with(start))
+}
+
+/// Names that hand out a name for something as often as a secret.
+fn names_a_handle(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    let ends = ["token", "id", "credential", "credentials"];
+    !is_environment(name) && ends.iter().any(|end| lower.ends_with(end))
+}
+
+/// Several words that are a password: told from labels and messages by a digit or a sign, and by having none
+/// of the words that sentences are made of.
+fn is_passphrase(value: &str) -> bool {
+    const OF_SENTENCES: &[&str] = &[
+        "a",
+        "an",
+        "and",
+        "are",
+        "at",
+        "be",
+        "by",
+        "cannot",
+        "change",
+        "character",
+        "characters",
+        "confirm",
+        "current",
+        "does",
+        "enter",
+        "expected",
+        "for",
+        "forgot",
+        "found",
+        "from",
+        "has",
+        "if",
+        "in",
+        "incorrect",
+        "invalid",
+        "is",
+        "it",
+        "least",
+        "match",
+        "minimum",
+        "missing",
+        "most",
+        "must",
+        "new",
+        "no",
+        "not",
+        "of",
+        "old",
+        "on",
+        "or",
+        "password",
+        "please",
+        "required",
+        "reset",
+        "should",
+        "than",
+        "that",
+        "the",
+        "this",
+        "to",
+        "too",
+        "too.",
+        "was",
+        "wrong",
+        "with",
+        "you",
+        "your",
+    ];
+    let telling = |c: char| c.is_ascii_digit() || "!@#$%^*+~?&".contains(c);
+    value.len() <= 128
+        && value
+            .trim_end_matches(['.', '!', '?', ':'])
+            .contains(telling)
+        && !value.ends_with(['.', ':'])
+        && !value
+            .split(|c: char| !c.is_alphabetic())
+            .any(|word| OF_SENTENCES.contains(&word.to_lowercase().as_str()))
+}
+
+/// What stands after `--password`: told from a help text's words and names.
+fn is_argument(value: &str) -> bool {
+    const OF_HELP: &[&str] = &[
+        "option", "flag", "argument", "must", "will", "with", "when", "from", "then", "that",
+        "this", "file", "stdin", "prompt", "instead", "cannot", "should", "sets", "used", "using",
+    ];
+    value.len() >= 4
+        && value
+            .bytes()
+            .any(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+        && !OF_HELP.contains(&value)
+}
+
+/// Whether a setting before it ends right before the name: `Uid=sa;Pwd=…`.
+fn in_connection(text: &str, name_start: usize) -> bool {
+    let before = &text[text.floor_char_boundary(name_start.saturating_sub(LINE_BYTES))..name_start];
+    let before = before.trim_end_matches(' ');
+    before.ends_with(';')
+        && before
+            .trim_end_matches(';')
+            .rsplit([';', '\n'])
+            .next()
+            .is_some_and(|s| s.contains('='))
 }
 
 /// Words with the marks of a sentence or of a path in code, not a password.

@@ -18,6 +18,48 @@ pub(super) const PROVIDER_KEY: &str = concat!(
     r"|sq0(?:atp|csp)-(?P<till>[A-Za-z0-9_-]{22,}))",
 );
 
+/// Keys of services that cannot be taken for anything else.
+pub(super) const SERVICE_TOKEN: &str = concat!(
+    r"GOCSPX-[A-Za-z0-9_-]{20,}",
+    r"|(?-u:\b)ya29\.[A-Za-z0-9_-]{20,}",
+    r"|(?-u:\b)1//0[A-Za-z0-9_-]{30,}",
+    r"|(?-u:\b)[A-Za-z0-9_~.]{3}[78]Q~[A-Za-z0-9_~.-]{31,34}",
+    r"|[?&]sig=(?P<secret>[A-Za-z0-9%+/=]{30,})",
+    r"|(?-u:\b)whsec_[A-Za-z0-9+/=]{24,}",
+    r"|(?-u:\b)xapp-[A-Za-z0-9-]{20,}",
+    r"|(?-u:\b)[MNO][A-Za-z0-9_-]{22,27}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,40}",
+    r"|\d{8,10}:AA[A-Za-z0-9_-]{33}",
+    r"|(?-u:\b)hv[sbr]\.[A-Za-z0-9_-]{24,}",
+    r"|(?-u:\b)dapi[0-9a-f]{32}",
+    r"|(?-u:\b)shp(?:at|ca|pa|ss)_[A-Fa-f0-9]{32}",
+    r"|(?-u:\b)ATATT3[A-Za-z0-9_=-]{50,}",
+    r"|(?-u:\b)lin_api_[A-Za-z0-9]{30,}",
+    r"|(?-u:\b)AGE-SECRET-KEY-1[A-Z0-9]{50,}",
+    r"|(?-u:\bSK[0-9a-f]{32}\b)",
+    r"|(?-u:\bkey-[0-9a-f]{32}\b)",
+);
+
+/// What package registries and `.netrc` log in with.
+pub(super) const REGISTRY_LOGIN: &str = concat!(
+    r#""auth"[ \t]{0,4}:[ \t]{0,4}"(?P<secret>[A-Za-z0-9+/]{8,}={0,2})""#,
+    r#"|_auth[ \t]{0,4}=[ \t]{0,4}"?(?P<npm>[A-Za-z0-9+/]{8,}={0,2})"#,
+    r"|(?-u:\b)machine\s+\S+\s+login\s+\S+\s+password\s+(?P<netrc>\S+)",
+);
+
+/// Passwords that commands take after a letter.
+pub(super) const COMMAND_PASSWORD: &str = concat!(
+    r#"(?-u:\b)sshpass[ \t]{1,4}-p[ \t]{0,4}["']?(?P<secret>[^\s"']{3,})"#,
+    r#"|(?-u:\b)(?:docker|podman|nerdctl|helm|oras|skopeo|buildah)[ \t][^\n]{0,40}login[ \t][^\n]{0,120}?[ \t]?-p[ \t=]{1,4}["']?(?P<login>[^\s"']{3,})"#,
+    r#"|(?-u:\b)(?:mysql|mysqldump|mysqladmin|mariadb)[ \t](?:[^\n|;]{0,120}?[ \t])?-p["']?(?P<mysql>[^\s"']{3,})"#,
+);
+
+/// `IDENTIFIED BY '…'`, `WITH PASSWORD '…'`.
+pub(super) const SQL_PASSWORD: &str = concat!(
+    r"(?i)(?-u:\b)(?:identified[ \t]{1,4}(?:with[ \t]{1,4}[^\s']+[ \t]{1,4})?by[ \t]{1,4}(?:password[ \t]{1,4})?",
+    r"|(?:with|role|user)[ \t]{1,4}(?:[^\s']+[ \t]{1,4}){0,2}(?:encrypted[ \t]{1,4})?password[ \t]{1,4})",
+    r"'(?P<secret>[^'\r\n]+)'",
+);
+
 /// `Authorization: Basic …`, `Bearer …`, and headers that carry keys.
 pub(super) const AUTHORIZATION: &str = concat!(
     r#"(?i-u:\bauthorization["']?[ \t]{0,4}[:=][ \t]{0,4}["']?(?:basic|bearer|token|apikey|digest)[ \t]{1,4}"#,
@@ -29,7 +71,7 @@ pub(super) const AUTHORIZATION: &str = concat!(
 /// `scheme://user:password@host`, or a long token in the place of the user.
 pub(super) const URL_PASSWORD: &str = concat!(
     r#"[A-Za-z][A-Za-z0-9+.-]{1,20}://"#,
-    r#"(?:[^\s/:@"'<>`]*:(?P<secret>[^\s/@"'<>`]+)|(?P<token>[A-Za-z0-9_-]{20,}))@"#,
+    r#"(?:[^\s/:@"'<>`]*:(?P<secret>[^\s@"'<>`]+)|(?P<token>[A-Za-z0-9_-]{20,}))@"#,
 );
 
 /// An address; its judge masks the part before the `@`.
@@ -97,28 +139,59 @@ pub(super) fn credentials(finder: &Regex, text: &str) -> Vec<Span> {
     })
 }
 
-/// A password or token within an address, told from templates.
+/// A password or token within an address, told from ports and templates. A password may hold a `/` or an `@`.
 pub(super) fn url_password(finder: &Regex, text: &str) -> Vec<Span> {
-    let mut spans = Vec::new();
+    let mut spans: Vec<Span> = Vec::new();
     for found in finder.captures_iter(text) {
-        let password = found.name("secret").filter(|password| {
-            let text = password.as_str();
-            !is_masked(text) && !stands_for_another(text) && !shape::is_placeholder(text)
+        let password = found.name("secret").map(|password| {
+            let end = password.end();
+            let near = &text[end..text.floor_char_boundary(end + 128)];
+            let host = near.find(|c: char| c.is_whitespace() || "/?#\"'<>`".contains(c));
+            let host = &near[..host.unwrap_or(near.len())];
+            password.start()..end + host.rfind('@').unwrap_or(0)
         });
+        let password = password.filter(|span| is_password(&text[span.clone()]));
         let token = found
             .name("token")
             .filter(|token| shape::looks_random(token.as_str()));
-        spans.extend(password.or(token).map(|secret| secret.range()));
+        spans.extend(password.or(token.map(|token| token.range())));
     }
     spans
 }
 
-fn stands_for_another(text: &str) -> bool {
-    text.starts_with(['$', '{', '%', '<', '*', '['])
+fn is_password(given: &str) -> bool {
+    let text = shape::without_masks(given);
+    // `host:8080/a@b`: a port and a path.
+    let port = given.split('/').next().unwrap_or_default();
+    let is_port =
+        given.contains('/') && port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit());
+    !text.is_empty()
+        && (text.len() == given.len() || text.len() >= 6)
+        && !is_port
+        && !stands_for_another(&text)
+        && !shape::is_placeholder(&text)
 }
 
-/// A value that is no placeholder.
+fn stands_for_another(text: &str) -> bool {
+    text.starts_with(['{', '%', '<', '*', '[']) || shape::is_variable(text)
+}
+
+/// The first group that was found, where it is no placeholder.
 pub(super) fn secret_value(finder: &Regex, text: &str) -> Vec<Span> {
+    let mut spans = Vec::new();
+    for found in finder.captures_iter(text) {
+        let secret = (1..found.len()).find_map(|group| found.get(group));
+        let Some(secret) = secret else { continue };
+        let value = secret.as_str();
+        if !is_masked(value) && !shape::is_placeholder(value) && !stands_for_another(value) {
+            spans.push(secret.range());
+        }
+    }
+    spans
+}
+
+/// The password of `-u user:password`, told from the image, version or mapping of another command.
+pub(super) fn command_user(finder: &Regex, text: &str) -> Vec<Span> {
     judged(finder, text, |_, secret| {
         !shape::is_placeholder(secret) && !stands_for_another(secret)
     })
@@ -146,7 +219,12 @@ pub(super) fn mail_local_part(finder: &Regex, text: &str) -> Vec<Span> {
         let lower = last.to_ascii_lowercase();
         // A capital in the last part of a lower-case name is a method or a type, not a domain.
         let code = lower != last && last.to_ascii_uppercase() != last;
-        !NOT_PERSONS.contains(&local) && !NOT_DOMAINS.contains(&lower.as_str()) && !code
+        // `package@2.0.io` is a version.
+        let numbers = domain
+            .rsplit('.')
+            .skip(1)
+            .all(|part| part.bytes().all(|b| b.is_ascii_digit()));
+        !NOT_PERSONS.contains(&local) && !NOT_DOMAINS.contains(&lower.as_str()) && !code && !numbers
     })
 }
 
@@ -164,11 +242,39 @@ pub(super) fn card_number(finder: &Regex, text: &str) -> Vec<Span> {
         let after = text[found.end()..].chars().next();
         let alone = !before.is_some_and(|c| ".,-+_#/=".contains(c))
             && !after.is_some_and(|c| "-_/*^%".contains(c));
-        if alone && is_issued(&digits) && luhn(&digits) {
+        let grouped = found.as_str().contains([' ', '-']);
+        let likely = grouped || is_about_payment(text, found.start());
+        if alone && likely && is_issued(&digits) && luhn(&digits) {
             spans.push(found.range());
         }
     }
     spans
+}
+
+/// Whether a word of payment stands shortly before: a long number with a right check digit may be anything's.
+fn is_about_payment(text: &str, at: usize) -> bool {
+    let before = &text[text.floor_char_boundary(at.saturating_sub(48))..at];
+    let before = before
+        .rsplit('\n')
+        .next()
+        .unwrap_or_default()
+        .to_ascii_lowercase();
+    let words = [
+        "card",
+        "visa",
+        "amex",
+        "credit",
+        "debit",
+        "payment",
+        "pan",
+        "mastercard",
+        "maestro",
+        "ccnum",
+        "cc",
+    ];
+    before
+        .split(|c: char| !c.is_ascii_alphabetic())
+        .any(|word| words.contains(&word) || word.ends_with("card"))
 }
 
 fn is_issued(digits: &[u32]) -> bool {

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use regex::Regex;
 
-use super::{assignment, find, pem};
+use super::{assignment, cookie, find, kubernetes, pem};
 
 /// A piece of a text, in bytes.
 pub(super) type Span = Range<usize>;
@@ -40,7 +40,7 @@ impl Rule {
 
 /// Every built-in rule in the order in which they apply: the most telling first.
 pub(super) fn built_in() -> Result<Vec<Rule>, regex::Error> {
-    let list: [(&'static str, &str, Judge); 13] = [
+    let list: [(&'static str, &str, Judge); 19] = [
         ("private_key", pem::MARKER, pem::spans),
         (
             "aws_key",
@@ -64,18 +64,28 @@ pub(super) fn built_in() -> Result<Vec<Rule>, regex::Error> {
         ),
         (
             "jwt",
-            r"(?-u:\b)eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}",
+            r"(?-u:\b)eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?",
             find::every,
         ),
+        ("service_token", find::SERVICE_TOKEN, find::every),
         ("provider_key", find::PROVIDER_KEY, find::random_tail),
         ("authorization", find::AUTHORIZATION, find::credentials),
+        ("cookie", cookie::HEADER, cookie::values),
+        ("registry_login", find::REGISTRY_LOGIN, find::secret_value),
+        ("kubernetes_secret", kubernetes::KIND, kubernetes::values),
         ("url_password", find::URL_PASSWORD, find::url_password),
         ("assignment", assignment::KEYWORD, assignment::spans),
         (
             "command_user",
-            r#"(?:[ \t]-u|--user)[ =]["']?[^\s:"'@/]{1,64}:(?P<secret>[^\s"']{3,})"#,
+            r#"(?:[ \t]-u[ =]?|--user[ =])["']?[^\s:"'@/=-][^\s:"'@/]{0,63}:(?P<secret>[^\s"']{3,})"#,
+            find::command_user,
+        ),
+        (
+            "command_password",
+            find::COMMAND_PASSWORD,
             find::secret_value,
         ),
+        ("sql_password", find::SQL_PASSWORD, find::secret_value),
         ("email", find::EMAIL, find::mail_local_part),
         (
             "card_number",

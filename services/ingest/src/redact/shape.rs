@@ -1,5 +1,7 @@
 //! What a secret looks like: by the name it goes under, by the shape of its value.
 
+use std::borrow::Cow;
+
 /// Endings of a name that make its value a secret. Compared without `_`, `-` and `.`, in lower case.
 const SECRET_NAMES: &[&str] = &[
     "password",
@@ -24,7 +26,10 @@ const SECRET_NAMES: &[&str] = &[
     "credentials",
     "connectionstring",
     "sessionid",
+    "sessid",
     "cookie",
+    "passwort",
+    "privatekeyid",
     "secretkeybase",
     "secretaccesskey",
     "accesskeyid",
@@ -111,10 +116,25 @@ pub(super) fn names_a_secret(name: &str) -> bool {
         .map(|c| c.to_ascii_lowercase())
         .collect();
     let numbered = squeezed.trim_end_matches(|c: char| c.is_ascii_digit());
-    SECRET_NAMES.iter().any(|ending| numbered.ends_with(ending))
-        && !HARMLESS_NAMES
-            .iter()
-            .any(|ending| numbered.ends_with(ending))
+    is_short_password(name)
+        || SECRET_NAMES.iter().any(|ending| numbered.ends_with(ending))
+            && !HARMLESS_NAMES
+                .iter()
+                .any(|ending| numbered.ends_with(ending))
+}
+
+/// `pass`, `DB_PASS`, `db.pass`, `smtpPass`: the last word of the name, so not `bypass` or `compass`.
+pub(super) fn is_short_password(name: &str) -> bool {
+    let name = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    let Some(at) = name.len().checked_sub("pass".len()) else {
+        return false;
+    };
+    let (Some(before), Some(word)) = (name.get(..at), name.get(at..)) else {
+        return false;
+    };
+    let hump = word == "Pass" && before.ends_with(|c: char| c.is_ascii_lowercase());
+    let alone = before.is_empty() || before.ends_with(['_', '-', '.', ' ']);
+    word.eq_ignore_ascii_case("pass") && (hump || alone)
 }
 
 /// Whether a name is of the kind where even a plain word is worth masking.
@@ -125,12 +145,20 @@ pub(super) fn names_a_password(name: &str) -> bool {
         .map(|c| c.to_ascii_lowercase())
         .collect();
     let numbered = squeezed.trim_end_matches(|c: char| c.is_ascii_digit());
-    ["password", "passwd", "passphrase", "pwd", "passcode"]
-        .iter()
-        .any(|ending| numbered.ends_with(ending))
+    [
+        "password",
+        "passwd",
+        "passphrase",
+        "pwd",
+        "passcode",
+        "passwort",
+    ]
+    .iter()
+    .any(|ending| numbered.ends_with(ending))
 }
 
-/// Whether a value only stands for a secret: a variable, a template, stars, a type, a mask of ours.
+/// Whether a value only stands for a secret: a variable, a template, stars, a type, a mask of ours. A value that
+/// merely holds a template, dots or a mask is judged by what else there is.
 pub(super) fn is_placeholder(value: &str) -> bool {
     let value = value.trim();
     let lower = value.to_ascii_lowercase();
@@ -138,25 +166,106 @@ pub(super) fn is_placeholder(value: &str) -> bool {
     let repeated = first.is_some_and(|first| value.chars().all(|c| c == first));
     value.len() < 3
         || repeated
-        || value.contains(super::MASK_START)
-        || value.contains("${")
-        || value.contains("{{")
-        || value.contains("$(")
-        || value.contains("%(")
-        || value.contains("...")
-        || value.contains('…')
-        || (value.starts_with('$')
-            && value[1..]
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'_'))
+        || is_mostly_template(value)
+        || is_variable(value)
         || (value.starts_with('<') && value.ends_with('>'))
         || (value.starts_with('{') && value.ends_with('}'))
-        || (value.starts_with('[') && value.ends_with(']'))
+        || (value.starts_with('[') && value.ends_with(']') && !value.contains(super::MASK_START))
         || (value.starts_with('%') && value.ends_with('%'))
         || lower.starts_with("your-")
         || lower.starts_with("your_")
-        || lower.starts_with("my-") && !lower.bytes().any(|b| b.is_ascii_digit())
+        || is_my_thing(&lower)
         || PLACEHOLDERS.contains(&lower.as_str())
+}
+
+/// `my-password`, `my-database-secret`: a name that says what would stand there.
+fn is_my_thing(lower: &str) -> bool {
+    let things = [
+        "password",
+        "secret",
+        "token",
+        "key",
+        "name",
+        "pass",
+        "credentials",
+        "creds",
+    ];
+    lower.starts_with("my-") && things.iter().any(|thing| lower.ends_with(thing))
+}
+
+/// `$NAME`, `$name`: a variable of a shell, told from a password that begins with a `$`.
+pub(super) fn is_variable(value: &str) -> bool {
+    let Some(name) = value.strip_prefix('$') else {
+        return false;
+    };
+    let is_name = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    let capitals = name.bytes().all(|b| !b.is_ascii_lowercase());
+    is_name && (capitals || is_numbered_word(name))
+}
+
+/// Whether templates, dots or masks leave nothing that could be a secret.
+fn is_mostly_template(value: &str) -> bool {
+    let rest = without_templates(value);
+    if rest.len() == value.len() {
+        return false;
+    }
+    let elided = (value.ends_with("...") || value.ends_with('…')) && rest.len() <= 16;
+    let digits = rest.bytes().any(|b| b.is_ascii_digit());
+    let letters = rest.bytes().any(|b| b.is_ascii_alphabetic());
+    elided || rest.len() < 6 || !(digits && letters) || is_numbered_word(&rest)
+}
+
+/// A value without our masks.
+pub(super) fn without_masks(value: &str) -> Cow<'_, str> {
+    if !value.contains(super::MASK_START) {
+        return Cow::Borrowed(value);
+    }
+    let mut out = String::with_capacity(value.len());
+    let mut rest = value;
+    while let Some((before, after)) = rest.split_once(super::MASK_START) {
+        out.push_str(before);
+        let name = after.bytes().take(40);
+        let name = name
+            .take_while(|b| b.is_ascii_alphanumeric() || *b == b'_')
+            .count();
+        rest = after[name..].strip_prefix(']').unwrap_or(&after[name..]);
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
+}
+
+/// A value without masks, `${…}`, `{{…}}`, `$(…)`, `%(…)` and dots; what is not closed goes to the end.
+fn without_templates(value: &str) -> String {
+    const TEMPLATES: &[(&str, &str)] = &[
+        ("${{", "}}"),
+        ("${", "}"),
+        ("{{", "}}"),
+        ("$(", ")"),
+        ("%(", ")"),
+    ];
+    let value = without_masks(value);
+    let mut out = String::with_capacity(value.len());
+    let mut rest = &*value;
+    while let Some(first) = rest.chars().next() {
+        let template = TEMPLATES.iter().find(|(open, _)| rest.starts_with(open));
+        if let Some((_, close)) = template {
+            rest = rest
+                .find(close)
+                .map_or("", |end| &rest[end + close.len()..]);
+        } else if rest.starts_with("...") || first == '…' {
+            rest = rest.trim_start_matches(['.', '…']);
+        } else {
+            out.push(first);
+            rest = &rest[first.len_utf8()..];
+        }
+    }
+    out
+}
+
+/// `550e8400-e29b-41d4-a716-446655440000`.
+pub(super) fn is_uuid(value: &str) -> bool {
+    let parts: Vec<usize> = value.split('-').map(str::len).collect();
+    parts == [8, 4, 4, 4, 12] && value.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')
 }
 
 /// Whether a value looks random: long enough, of letters and digits mixed or of both cases within, and with

@@ -279,7 +279,9 @@ fn a_draft_is_masked_everywhere_and_counted() {
         Attribute::new("note", "c@example.org"),
     ];
     let mut receipts = Receipts::new();
-    redactor().draft(&mut draft, &mut receipts);
+    redactor()
+        .draft(&mut draft, &mut receipts, &Cancel::default())
+        .unwrap();
     assert_eq!(draft.title, "from [redacted:email]@example.org");
     assert_eq!(draft.author, "Ada <[redacted:email]@example.org>");
     assert_eq!(draft.tags, ["[redacted:email]@example.org"]);
@@ -310,7 +312,9 @@ fn a_draft_is_masked_everywhere_and_counted() {
         ]
     );
     let before = draft.clone();
-    redactor().draft(&mut draft, &mut Receipts::new());
+    redactor()
+        .draft(&mut draft, &mut Receipts::new(), &Cancel::default())
+        .unwrap();
     assert_eq!(draft, before);
 }
 
@@ -323,7 +327,9 @@ fn masks_that_grow_a_field_stay_within_its_bound() {
     );
     draft.tags = vec!["a@b.cd ".repeat(18)];
     draft.record_id = Some(RecordId::new("x:".to_owned() + &"a@b.cd ".repeat(72)).unwrap());
-    redactor().draft(&mut draft, &mut Receipts::new());
+    redactor()
+        .draft(&mut draft, &mut Receipts::new(), &Cancel::default())
+        .unwrap();
     assert!(draft.text.len() <= limits::TEXT_BYTES && draft.text.contains("bytes cut"));
     assert!(
         !draft.text.contains("a@b") && !draft.record_id.as_ref().unwrap().as_str().contains("a@b")
@@ -412,6 +418,201 @@ fn hostile_texts_take_linear_time() {
         );
         // Not a measurement: quadratic work would take hours here.
         assert!(start.elapsed().as_secs() < 60, "{piece}");
+    }
+}
+
+#[test]
+fn looking_for_keys_takes_linear_steps() {
+    let begin = join(&["-----BEGIN PRIVATE", " KEY-----"]);
+    let end = join(&["-----END PRIVATE", " KEY-----"]);
+    let finder = Regex::new(pem::MARKER).unwrap();
+    for unit in [
+        format!("Version{begin}\n"),
+        format!("Version: 1\n{begin}\n"),
+        format!("{begin}\nA\n"),
+        format!("12: {begin}\n13: QUJD\n"),
+        format!("{begin}{begin}"),
+        format!("AAAA\n{end}\n"),
+        format!("{}\n{end}", "A".repeat(40)),
+        format!("{begin}\n{}\n", "A".repeat(64)),
+        "Private-Lines: 1\nHash\n".into(),
+        join(&["LS0tLS1CRUdJTi", "BQUklWQVRFIEtFWQ==\n"]),
+    ] {
+        let steps = |bytes: usize| {
+            let text = unit.repeat(bytes / unit.len());
+            pem::counted(&finder, &text).1
+        };
+        let (small, large) = (steps(16 << 10), steps(256 << 10));
+        assert!(
+            large <= 17 * small + 4_096,
+            "{unit:?}: {small} steps, then {large}"
+        );
+        assert!(large <= 64 * (256 << 10), "{unit:?}: {large} steps");
+    }
+}
+
+#[test]
+fn masking_ends_when_its_call_has_ended() {
+    let cancel = Cancel::default();
+    let mut draft = Draft::new(ArtifactType::new("bug").unwrap(), "t", "x");
+    let mut receipts = Receipts::new();
+    assert!(
+        redactor_once()
+            .draft(&mut draft, &mut receipts, &cancel)
+            .is_ok()
+    );
+    drop(cancel.on_drop());
+    assert!(
+        redactor_once()
+            .draft(&mut draft, &mut receipts, &cancel)
+            .is_err()
+    );
+}
+
+#[test]
+fn keys_in_logs_are_masked_whatever_their_lines_begin_with() {
+    let begin = join(&["-----BEGIN RSA PRIVATE", " KEY-----"]);
+    let end = join(&["-----END RSA PRIVATE", " KEY-----"]);
+    let lines = [
+        "MIIEpAIBAAKCAQEAx2v8sYkq3l9Zb7cW",
+        "Q1p0fJm4T6uR5nXeVhGdLkOaSyBiCwDz",
+        "ab==",
+    ];
+    let log = |line: &dyn Fn(usize, &str) -> String, opens: bool| {
+        let whole = [&[&*begin][..], &lines[..], &[&*end][..]].concat();
+        let kept = if opens { &whole[..] } else { &whole[1..] };
+        let text: String = kept.iter().enumerate().map(|(n, l)| line(n, l)).collect();
+        format!("before\n{text}after")
+    };
+    let shapes: [&dyn Fn(usize, &str) -> String; 8] = [
+        &|n, l| format!("2026-01-01T00:00:0{n}.0000000Z {l}\n"),
+        &|n, l| format!("[2026-01-01T00:00:0{n}.000Z] {l}\n"),
+        &|n, l| format!("{:>4}: {l}\n", n + 8),
+        &|n, l| format!("{n}| {l}\n"),
+        &|n, l| format!("build-{n} | 12:0{n} {l}\n"),
+        &|_, l| format!("{l}<br>\n"),
+        &|_, l| format!("\t\"{l}\\n\" +\n"),
+        &|_, l| format!("{l}\r\n"),
+    ];
+    for (number, shape) in shapes.iter().enumerate() {
+        for opens in [true, false] {
+            let masked = masked_text(&log(shape, opens));
+            let leaks = lines[..2].iter().any(|line| masked.contains(line));
+            assert!(!leaks, "shape {number}, opens {opens}: {masked}");
+            assert!(
+                masked.starts_with("before\n") && masked.ends_with("after"),
+                "{masked}"
+            );
+        }
+    }
+    let putty =
+        "PuTTY-User-Key-File-2: ssh-rsa\nPrivate-Lines: 1\nMIIEpAIBAAKCAQEAx2v8sYkq3l9Zb7cW\n";
+    assert!(!masked_text(putty).contains("MIIE"));
+    let encoded = join(&[
+        "LS0tLS1CRUdJTi",
+        "BSU0EgUFJJVkFURSBLRVktLS0tLQpNSUlFcEFJQkFBS0NBUUVB",
+    ]);
+    assert_eq!(
+        masked_text(&format!("key: {encoded}")),
+        "key: [redacted:private_key]"
+    );
+    let certificate = join(&[
+        "LS0tLS1CRUdJTi",
+        "BDRVJUSUZJQ0FURS0tLS0tCk1JSUVwQUlCQUFLQ0FRRUE=",
+    ]);
+    assert_eq!(masked_text(&certificate), certificate);
+}
+
+/// `§` stands for the secret.
+#[test]
+fn secrets_of_many_forms_are_masked() {
+    let random = "hX7kQ2mZ9pLwT4vB8nR3";
+    for (template, secret) in [
+        ("DB_PASS=§", "S3cr3tPa55x"),
+        ("SMTP_PASS=\"§\"", "S3cr3tPa55x"),
+        ("pass = '§'", "S3cr3tPa55"),
+        ("<password>§</password>", "S3cr3tPa55"),
+        ("<add key=\"Password\" value=\"§\"/>", "S3cr3tPa55"),
+        ("conn.setPassword(\"§\");", "S3cr3tPa55"),
+        ("tool --password=§", "correcthorse"),
+        ("tool --password §", "correcthorse"),
+        ("sshpass -p '§' ssh x", "S3cr3tPa55"),
+        ("docker login -u bob -p § x.io", "S3cr3tPa55"),
+        ("mysql -u root -p§ db", "S3cr3tPa55"),
+        ("curl -uadmin:§ https://x", "S3cr3tPa55"),
+        ("password = \"§\"", "my secret pass phrase 9"),
+        ("define('DB_PASSWORD', '§');", "correcthorse"),
+        ("\"Server=x;Uid=sa;Pwd=§;\"", "abcdefghi"),
+        ("CREATE USER x IDENTIFIED BY '§'", "word"),
+        ("ALTER USER x WITH PASSWORD '§'", "S3cr3tPa55"),
+        ("Cookie: theme=dark; sessionid=§", random),
+        ("Set-Cookie: SID=§; HttpOnly", random),
+        ("{\"auth\":\"§\"}", "dXNlcjpTM2NyZXRQYXNzOTk="),
+        ("_auth=§", "dXNlcjpTM2NyZXRQYXNzOTk="),
+        ("machine github.com login bob password §", "hunter2ABC99"),
+        (
+            "kind: Secret\ndata:\n  tls.key: §\n",
+            "bm90IGEga2V5IGJ1dCBzZWNyZXQ",
+        ),
+        ("data:\n  note: §\nkind: Secret\n", "bm90IGEga2V5"),
+        ("GOCSPX-§", "hX7kQ2mZ9pLwT4vB8nR3abcd"),
+        ("ya29.§", "hX7kQ2mZ9pLwT4vB8nR3abcd"),
+        ("1//0§", "hX7kQ2mZ9pLwT4vB8nR3abcdhX7kQ2mZ9p"),
+        (
+            "?sv=2020&sig=§&se=1",
+            "hX7kQ2mZ9pLwT4vB8nR3abcdhX7kQ2mZ9pL%3D",
+        ),
+        (
+            "{\"private_key_id\":\"§\"}",
+            "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b",
+        ),
+        ("whsec_§", "hX7kQ2mZ9pLwT4vB8nR3abcd"),
+        ("xapp-1-A012-§", "hX7kQ2mZ9pLwT4vB8nR3abcd"),
+        ("bot§", "110201543:AAHhX7kQ2mZ9pLwT4vB8nR3abcdhX7kQ2m"),
+        ("hvs.§", "hX7kQ2mZ9pLwT4vB8nR3abcd"),
+        ("dapi§", "9f86d081884c7d659a2feaa0c55ad015"),
+        ("shpat_§", "9f86d081884c7d659a2feaa0c55ad015"),
+        ("lin_api_§", "hX7kQ2mZ9pLwT4vB8nR3abcdhX7kQ2mZ9pLw"),
+        ("SK§", "9f86d081884c7d659a2feaa0c55ad015"),
+        ("key-§", "9f86d081884c7d659a2feaa0c55ad015"),
+        ("postgres://bob:§@db/x", "S3cr3t/Pa55"),
+        ("postgres://bob:§@db/x", "$ecretPa55word"),
+        ("postgres://bob:§@db/x", "S3cr3t@Pa55"),
+        ("password = \"§\"", "[redacted:x]S3cr3tPa55"),
+        ("password = \"§\"", "S3cr3t${x}Pa55"),
+        ("password = \"§\"", "S3cr3t...Pa55"),
+        ("HEROKU_API_KEY=§", "12345678-1234-1234-1234-1234567890ab"),
+    ] {
+        let masked = masked_text(&template.replace('§', secret));
+        assert!(masked.contains(MASK_START), "{template} {secret}: {masked}");
+        for part in secret.split("[redacted:x]").filter(|part| !part.is_empty()) {
+            assert!(!masked.contains(part), "{template}: {masked}");
+        }
+        assert_eq!(masked_text(&masked), masked);
+    }
+}
+
+#[test]
+fn what_only_looks_like_a_secret_survives() {
+    for text in [
+        "token: 550e8400-e29b-41d4-a716-446655440000",
+        "npm i package@2.0.io x@1.2.3 @scope/pkg@1.2.3",
+        "commit 3b1c68d0a1b2c3d4e5f60718293a4b5c6d7e8f90",
+        "GIT_COMMIT=3b1c68d0a1b2c3d4e5f60718293a4b5c6d7e8f90",
+        "order 4111111111111111 of 4000000000000002",
+        "bypass = true, compass='n1', tests passed: 12, pass: 3",
+        "render_pass: RenderPass, first_pass = 1, --pass 2",
+        "password: \"must be at least 8 characters\"",
+        "{\"password\": \"Enter your new password\"}",
+        "--password is required, --password=PASSWORD",
+        "secret: my-database-secret",
+        "kind: ConfigMap\ndata:\n  name: YmFzZTY0\n",
+        "cookie = cookies.get(\"a1b2\"); Cookie: theme=dark",
+        "password = \"${DB_PASSWORD}\" and \"${A}-${B}\"",
+        "http://user:$PASSWORD@host http://$USER:$password@host",
+        "getByLabel('Password').fill(name)",
+    ] {
+        assert_eq!(masked_text(text), text);
     }
 }
 

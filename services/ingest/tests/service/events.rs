@@ -197,22 +197,111 @@ async fn another_branch_may_hold_the_same_events() {
         ..Default::default()
     };
     fixture.journal.create_branch(branch).await.unwrap();
-    let xml = b"<testsuite><testcase name='a'/><testcase name='b'/></testsuite>";
-    fixture.report(header("junit", "x"), xml).await.unwrap();
-    let side = |name: &str| ReportHeader {
-        branch: "side".into(),
-        ..header("junit", name)
+    let timed =
+        "<testsuite name='s' timestamp='2026-11-20T10:00:00Z'><testcase name='a'/></testsuite>";
+    let untimed = "<testsuite name='u'><testcase name='a'/></testsuite>";
+    let commit = format!(
+        "\0commit\0{}\0\0A\0a@b.cd\02026-11-20T10:00:00Z\02026-11-20T10:00:00Z\0s\0b\0\n",
+        "a".repeat(40)
+    );
+    for (format, report, count) in [
+        ("junit", timed, 2),
+        ("junit", untimed, 2),
+        ("git", &*commit, 1),
+    ] {
+        let report = report.as_bytes();
+        let on = |branch: &str, name: &str| ReportHeader {
+            branch: branch.into(),
+            ..header(format, name)
+        };
+        fixture.report(on("", "./x"), report).await.unwrap();
+        for (name, added) in [("/home/me/x", count), ("../x", 0), ("./x", 0)] {
+            let summary = fixture.report(on("side", name), report).await.unwrap();
+            assert_eq!(
+                (summary.added, summary.duplicates, summary.refusals.len()),
+                (added, count - added, 0),
+                "{format} {name}: {summary:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_the_journal_refuses_is_named_by_its_place_and_the_rest_is_taken() {
+    let mut fixture = Fixture::new(Options {
+        batch_events: 10,
+        ..Options::default()
+    })
+    .await;
+    let mut events: Vec<EventDraft> = (0..40).map(|n| draft(&n.to_string())).collect();
+    for place in [3, 15, 17, 39] {
+        events[place].supersedes = vec![format!("ev_{:032x}", place)];
+    }
+    // One that repeats a refused one is refused as well.
+    events[20] = events[3].clone();
+    let answer = fixture.events("", events.clone()).await.unwrap();
+    let summary = answer.summary.unwrap();
+    let refused: Vec<(&str, &str)> = summary
+        .refusals
+        .iter()
+        .map(|r| (r.location.as_str(), r.field.as_str()))
+        .collect();
+    let expected = [3, 15, 17, 39].map(|place| (format!("events[{place}]"), "supersedes"));
+    let expected: Vec<(&str, &str)> = expected.iter().map(|(l, f)| (l.as_str(), *f)).collect();
+    assert_eq!(refused, expected);
+    assert_eq!((summary.added, summary.types[0].count), (35, 35));
+    for (place, id) in answer.event_ids.iter().enumerate() {
+        assert_eq!(
+            id.is_empty(),
+            [3, 15, 17, 20, 39].contains(&place),
+            "{place}"
+        );
+    }
+    let request = CommitRequest {
+        events: vec![
+            draft("new"),
+            draft("new"),
+            draft("other"),
+            events[17].clone(),
+        ],
+        ..Default::default()
     };
-    let summary = fixture.report(side("other name"), xml).await.unwrap();
-    assert_eq!(
-        (summary.added, summary.refusals.len()),
-        (0, 3),
-        "{summary:?}"
+    let failure = Failure::from_status(&fixture.ingest.commit(request).await.unwrap_err());
+    assert_eq!(failure.fields[0].field, "events[3].supersedes");
+    assert!(
+        failure.message.contains("events[3].supersedes"),
+        "{}",
+        failure.message
     );
-    let summary = fixture.report(side("x"), xml).await.unwrap();
-    assert_eq!(
-        (summary.added, summary.refusals.len()),
-        (3, 0),
-        "{summary:?}"
-    );
+    assert_eq!(fixture.held().await.len(), 35);
+}
+
+#[tokio::test]
+async fn a_commit_under_a_given_id_is_not_taken_for_that_of_a_repository() {
+    let mut fixture = Fixture::new(Options::default()).await;
+    let given = |record: &str, title: &str| EventDraft {
+        id: "ev_00112233445566778899aabbccddeeff".into(),
+        record_id: record.into(),
+        ..draft(title)
+    };
+    fixture
+        .events("", vec![given("commit:a", "one")])
+        .await
+        .unwrap();
+    for other in [
+        given("commit:a", "two"),
+        given("commit:b", "one"),
+        given("", "one"),
+    ] {
+        let summary = fixture
+            .events("", vec![other])
+            .await
+            .unwrap()
+            .summary
+            .unwrap();
+        assert_eq!(
+            (summary.added, summary.duplicates, summary.refusals.len()),
+            (0, 0, 1)
+        );
+    }
 }

@@ -4,6 +4,7 @@
 mod commit;
 mod events;
 mod reports;
+mod states;
 
 use std::sync::Arc;
 

@@ -8,6 +8,7 @@ mod audit;
 mod batch;
 mod facts;
 mod load;
+mod prune;
 mod read;
 mod rows;
 mod schema;
@@ -43,8 +44,8 @@ pub(crate) struct SqlStore {
     ready: watch::Sender<bool>,
     /// Until when that is sure, where it can end.
     lease: Option<Lease>,
-    /// Answers to requests are kept for this long.
-    request_age: Duration,
+    /// Forgets old answers to requests.
+    sweep: prune::Sweep,
 }
 
 /// What is known of the memory's standing.
@@ -79,7 +80,9 @@ impl SqlStore {
             memory: Mutex::default(),
             ready: watch::Sender::new(false),
             lease: None,
-            request_age: Duration::from_secs(u64::from(options.request_days) * 86_400),
+            sweep: prune::Sweep::new(Duration::from_secs(
+                u64::from(options.request_days) * 86_400,
+            )),
         })
     }
 
@@ -116,17 +119,8 @@ impl SqlStore {
     pub(crate) async fn take_over(&self, epoch: i64) -> Result<(), JournalError> {
         let mut memory = self.memory.lock().await;
         memory.epoch = epoch;
-        let oldest = self.clock.now().minus(self.request_age).as_micros();
-        self.database
-            .write(move |transaction| {
-                Box::pin(async move {
-                    transaction.guard(epoch).await?;
-                    let forget = "DELETE FROM request WHERE time < ?";
-                    transaction.execute(forget, vec![oldest.into()]).await
-                })
-            })
-            .await
-            .map_err(|error: StorageError| JournalError::from(error))?;
+        let now = self.clock.now();
+        self.sweep.all(&self.database, epoch, now).await?;
         self.reload().await?;
         memory.stale = false;
         self.ready.send_replace(true);

@@ -193,6 +193,8 @@ pub fn append_to(name: &str, events: Vec<Draft>) -> Append {
         author: "ann".into(),
         message: "why".into(),
         traceparent: String::new(),
+        origin: Default::default(),
+        validate_only: false,
         events,
     }
 }

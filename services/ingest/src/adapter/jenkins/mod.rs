@@ -1,7 +1,8 @@
 //! Documents of the Jenkins JSON API: builds, test reports, jobs, views, queues, nodes.
 //!
 //! What a document is shows in its fields, so nobody has to say it. A build or test report becomes events that
-//! stay; a job, view, queue item or node is a state, and its newest event supersedes the one before.
+//! stay, because a build's number or a time names them; a job, view, queue item or node is a state, and its newest
+//! event supersedes the one before. So is a test's result where neither its suite nor a build dates it.
 //! Several documents may come as a list, and a build together with its test report as
 //! `{"build": …, "testReport": …}`, which dates the tests by the build.
 
@@ -13,6 +14,7 @@ mod state;
 use serde_json::{Map, Value};
 
 use super::text::{place_of, record_id};
+use super::untimed::Untimed;
 use super::{Found, Refusal, ReportError, Sink, TextLimits};
 use build::Build;
 
@@ -67,7 +69,11 @@ pub(super) fn read(
             format!("not JSON: {problem}"),
         )
     })?;
-    let mut reading = Reading { limits, sink };
+    let mut reading = Reading {
+        limits,
+        sink,
+        untimed: Untimed::default(),
+    };
     match &document {
         Value::Array(documents) => {
             for (place, document) in documents.iter().enumerate() {
@@ -86,6 +92,7 @@ pub(super) fn read(
 struct Reading<'a, 's> {
     limits: &'a TextLimits,
     sink: &'a mut Sink<'s>,
+    untimed: Untimed,
 }
 
 impl Reading<'_, '_> {
@@ -109,10 +116,10 @@ impl Reading<'_, '_> {
             Kind::AggregatedReport => self.aggregated(object, location, depth),
             Kind::Build => self.draft(Build::read(object).draft(self.limits), location),
             Kind::Nodes => self.each(object, "computer", location, state::node),
-            Kind::Node => self.draft(state::node(object), location),
+            Kind::Node => self.state(state::node(object), location),
             Kind::Queue => self.each(object, "items", location, state::queue_item),
-            Kind::QueueItem => self.draft(state::queue_item(object), location),
-            Kind::View => self.draft(state::view(object), location),
+            Kind::QueueItem => self.state(state::queue_item(object), location),
+            Kind::View => self.state(state::view(object), location),
             Kind::Job => self.job(object, location, depth),
         }
     }
@@ -154,7 +161,7 @@ impl Reading<'_, '_> {
 
     /// A job, and those of its builds that came with it in full.
     fn job(&mut self, object: &Object, location: &str, depth: usize) -> Result<(), ReportError> {
-        self.draft(state::job(object), location)?;
+        self.state(state::job(object), location)?;
         for (place, build) in fields::list(object, "builds").iter().enumerate() {
             if matches!(kind_of(build), Ok(Kind::Build)) {
                 self.document(build, &format!("{location}.builds[{place}]"), depth + 1)?;
@@ -173,7 +180,7 @@ impl Reading<'_, '_> {
         for (place, item) in fields::list(object, field).iter().enumerate() {
             let location = format!("{location}.{field}[{place}]");
             match item {
-                Value::Object(item) => self.draft(read(item), &location)?,
+                Value::Object(item) => self.state(read(item), &location)?,
                 _ => self.refuse(&location, "", "expected an object")?,
             }
         }
@@ -187,6 +194,18 @@ impl Reading<'_, '_> {
     ) -> Result<(), ReportError> {
         match draft {
             Ok(draft) => Ok((self.sink)(Found::Draft(Box::new(draft)))?),
+            Err(invalid) => self.refuse(location, &invalid.field, &invalid.problem),
+        }
+    }
+
+    /// A thing as it stands now.
+    fn state(
+        &mut self,
+        draft: Result<commonplace_types::Draft, commonplace_types::Invalid>,
+        location: &str,
+    ) -> Result<(), ReportError> {
+        match draft {
+            Ok(draft) => Ok((self.sink)(Found::State(Box::new(draft)))?),
             Err(invalid) => self.refuse(location, &invalid.field, &invalid.problem),
         }
     }

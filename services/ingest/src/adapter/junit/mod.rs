@@ -1,5 +1,8 @@
 //! JUnit XML, as many tools write it: one event per test case, one per suite and report.
 //!
+//! A result with a time is an observation and stays; one without is a state of its test, and the next result
+//! takes its place.
+//!
 //! The XML is read as a stream of tags with an explicit stack, so that neither deep nesting nor a large
 //! report costs more memory than its largest element. Nothing is expanded: a DOCTYPE is skipped and an entity
 //! that XML itself does not define stays as it is written.
@@ -13,6 +16,7 @@ use quick_xml::Reader;
 use quick_xml::events::{BytesRef, BytesStart, Event};
 
 use super::text::place_of;
+use super::untimed::Untimed;
 use super::{Found, Refusal, ReportError, Sink, TextLimits, encoding, when};
 use case::Case;
 use element::{Attributes, Output, Problem, ProblemKind};
@@ -48,6 +52,7 @@ pub(super) fn read(
         open: Vec::new(),
         cases: 0,
         roots: 0,
+        untimed: Untimed::default(),
     };
     reading.run()
 }
@@ -60,6 +65,7 @@ struct Reading<'a, 'b, 's> {
     open: Vec<Frame>,
     cases: u64,
     roots: u64,
+    untimed: Untimed,
 }
 
 impl<'a> Reading<'a, '_, '_> {
@@ -224,7 +230,7 @@ impl<'a> Reading<'a, '_, '_> {
         let found = match case.into_draft(suite, self.limits) {
             Ok((draft, verdict)) => {
                 suite.count(verdict, &draft.title);
-                Found::Draft(Box::new(draft))
+                self.untimed.found(draft)
             }
             Err((number, invalid)) => Found::Refused(Refusal {
                 location: format!("testcase {number} (line {})", place_of(text, offset).line),
@@ -240,10 +246,13 @@ impl<'a> Reading<'a, '_, '_> {
         if let Some(parent) = self.open.iter_mut().rev().find_map(as_suite_mut) {
             parent.include(&suite);
         }
-        match draft {
-            Some(draft) => Ok((self.sink)(Found::Draft(Box::new(draft)))?),
-            None => Ok(()),
-        }
+        let Some(draft) = draft else { return Ok(()) };
+        // Runs without a name are of whatever was run, so none takes the place of another.
+        let found = match suite.is_named() {
+            true => self.untimed.found(draft),
+            false => Found::Draft(Box::new(draft)),
+        };
+        Ok((self.sink)(found)?)
     }
 
     fn finish(&mut self) -> Result<(), ReportError> {

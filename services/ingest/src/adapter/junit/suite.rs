@@ -124,16 +124,23 @@ impl Suite {
         Some(draft)
     }
 
-    fn name(&self) -> String {
-        let stated = if self.whole {
+    /// Whether it says of what it is the run.
+    pub(super) fn is_named(&self) -> bool {
+        !self.stated_name().is_empty()
+    }
+
+    fn stated_name(&self) -> &str {
+        if self.whole {
             self.attributes.get("name").unwrap_or_default()
         } else {
             &self.path
-        };
-        if stated.is_empty() {
-            "test report".to_owned()
-        } else {
-            cut_line(stated, 2_048)
+        }
+    }
+
+    fn name(&self) -> String {
+        match self.stated_name() {
+            "" => "test report".to_owned(),
+            stated => cut_line(stated, 2_048),
         }
     }
 

@@ -37,11 +37,18 @@ impl SqlStore {
             answers: (0..count).map(|_| None).collect(),
             projects: Vec::new(),
             next_key: self.projects.next_key(),
+            requests: 0,
         };
         for (name, writes) in by_project(writes) {
             group.decide(name, writes).await;
         }
-        group.finish(&mut memory).await
+        let requests = group.requests;
+        let answers = group.finish(&mut memory).await;
+        let now = self.clock.now();
+        self.sweep
+            .after(requests, &self.database, memory.epoch, now)
+            .await;
+        answers
     }
 }
 
@@ -72,6 +79,8 @@ struct Group<'a> {
     answers: Vec<Option<Answer>>,
     projects: Vec<Working>,
     next_key: i64,
+    /// How many answers are to be remembered.
+    requests: usize,
 }
 
 /// What is known about requests that were answered, in storage or earlier in the group.
@@ -157,7 +166,9 @@ impl Group<'_> {
             }
             Write::Ref(create, commit) => working.create_ref(create, commit)?,
         };
-        if let Written::Appended(appended) = &written {
+        if let Written::Appended(appended) = &written
+            && wrote
+        {
             let new = appended
                 .events
                 .iter()
@@ -165,7 +176,9 @@ impl Group<'_> {
                 .count();
             self.store.advance_seq(new as i64);
         }
-        if let Some(id) = request_id.filter(|_| wrote) {
+        // Also what wrote nothing is remembered: the same id with other content must not pass later.
+        if let Some(id) = request_id {
+            self.requests += 1;
             self.batch
                 .request(&working.request_row(id, request_hash, &written));
             answered

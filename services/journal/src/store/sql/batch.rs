@@ -148,7 +148,7 @@ impl Batch {
 
     /// Every write but that of a pure repeat changes a ref.
     pub(super) fn is_empty(&self) -> bool {
-        self.refs.values.is_empty()
+        self.refs.values.is_empty() && self.requests.values.is_empty()
     }
 
     /// In the order that foreign keys ask for.
@@ -198,7 +198,7 @@ impl Batch {
         self.events.values.extend([
             new.seq.into(),
             project.into(),
-            prepared.id.as_bytes().to_vec().into(),
+            new.id.as_bytes().to_vec().into(),
             prepared.record.as_str().into(),
             draft.event_time.unwrap_or(commit.time).as_micros().into(),
             commit.time.as_micros().into(),

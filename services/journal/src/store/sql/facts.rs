@@ -7,14 +7,15 @@ use commonplace_types::{EventId, LaneInterval, RecordId, TenantName};
 
 use super::rows::{RequestRow, column, digest, id, small, time};
 use crate::JournalError;
-use crate::append::{Facts, Known, Prepared, RequestId};
+use crate::append::{Apart, Facts, Known, Prepared, RequestId};
 
 /// By event id, in request order of the ids.
-pub(super) const KNOWN: &str = "SELECT e.event_id, e.seq, e.checksum, e.body_hash
+pub(super) const KNOWN: &str = "SELECT e.event_id, e.seq, e.checksum, e.body_hash, {length(e.body)|length(e.body)::bigint}
      FROM {json_each(?) j CROSS JOIN|unnest(?::bytea[]) j (value) JOIN} event e {INDEXED BY event_by_id|}
      ON e.project = ? AND e.event_id = {unhex(j.value)|j.value}";
 /// All events of records.
-pub(super) const OF_RECORDS: &str = "SELECT e.record_id, e.event_id, e.seq
+pub(super) const OF_RECORDS: &str =
+    "SELECT e.record_id, e.event_id, e.seq, e.checksum, e.body_hash, {length(e.body)|length(e.body)::bigint}
      FROM {json_each(?) j CROSS JOIN|unnest(?::text[]) j (value) JOIN} event e {INDEXED BY event_by_record|}
      ON e.project = ? AND e.record_id = j.value";
 /// Where events lie.
@@ -25,6 +26,9 @@ pub(super) const PLACEMENTS: &str = "SELECT p.seq, p.lane, p.position
 pub(super) const SUPERSEDED: &str = "SELECT s.target, s.lane, s.position
      FROM {json_each(?) j CROSS JOIN|unnest(?::bigint[]) j (value) JOIN} supersedes s
        {INDEXED BY supersedes_of_target|} ON s.target = j.value";
+/// Contents of events.
+pub(super) const BODIES: &str = "SELECT e.seq, e.body
+     FROM {json_each(?) j CROSS JOIN|unnest(?::bigint[]) j (value) JOIN} event e ON e.seq = j.value";
 /// Answered requests.
 pub(super) const REQUESTS: &str =
     "SELECT r.request_id, r.project, r.request_hash, r.time, r.number, r.answer
@@ -39,7 +43,8 @@ pub(super) async fn gather<'a>(
 ) -> Result<Facts, JournalError> {
     let mut facts = Facts::default();
     known(database, project, appends.clone(), &mut facts).await?;
-    of_records(database, project, appends, &mut facts).await?;
+    of_records(database, project, appends.clone(), &mut facts).await?;
+    contents(database, appends, &mut facts).await?;
     let mut wanted: BTreeSet<i64> = facts.by_id.values().map(|known| known.seq).collect();
     let heads: BTreeSet<i64> = facts
         .by_record
@@ -80,6 +85,7 @@ async fn known<'a>(
             seq: column(&row, 1)?,
             checksum: digest(&row, 2)?,
             body_hash: digest(&row, 3)?,
+            bytes: column::<i64>(&row, 4)? as u64,
         };
         facts.by_id.insert(id(&row, 0)?, known);
     }
@@ -106,8 +112,37 @@ async fn of_records<'a>(
     {
         let record = RecordId::new(column::<String>(&row, 0)?)
             .map_err(|error| JournalError::damaged(error.to_string()))?;
-        let entry = (id(&row, 1)?, column(&row, 2)?);
-        facts.by_record.entry(record).or_default().push(entry);
+        let (event, known) = (
+            id(&row, 1)?,
+            Known {
+                seq: column(&row, 2)?,
+                checksum: digest(&row, 3)?,
+                body_hash: digest(&row, 4)?,
+                bytes: column::<i64>(&row, 5)? as u64,
+            },
+        );
+        facts.by_id.insert(event, known);
+        let of_record = facts.by_record.entry(record).or_default();
+        of_record.push((event, known.seq));
+    }
+    Ok(())
+}
+
+/// The contents of known events that appends bring with another checksum.
+async fn contents<'a>(
+    database: &Database,
+    appends: impl Iterator<Item = &'a Prepared>,
+    facts: &mut Facts,
+) -> Result<(), JournalError> {
+    let differing = facts.differing(appends);
+    if differing.is_empty() {
+        return Ok(());
+    }
+    let list = database.dialect().list_of_numbers(differing);
+    for row in database.query(BODIES, vec![list]).await? {
+        let content: Vec<u8> = column(&row, 1)?;
+        let apart = Apart::of(&content)?;
+        facts.apart.insert(column(&row, 0)?, apart);
     }
     Ok(())
 }

@@ -101,11 +101,21 @@ pub(super) fn seen(alias: &str, visible: &Visible) -> (String, Vec<Value>) {
     (condition, intervals.iter().flat_map(pair).collect())
 }
 
+/// In an answer's flags: the event was a duplicate.
+const DUPLICATE: u8 = 1;
+/// In an answer's flags: the event's id follows, because the request does not tell it.
+const RETURNED: u8 = 2;
+
+/// Of each event: position, four bytes; flags, one byte; its id, 16 bytes, where it is a state that returned.
 pub(super) fn encode_answer(events: &[AppendedEvent]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(events.len() * 5);
     for event in events {
         bytes.extend_from_slice(&event.position.to_le_bytes());
-        bytes.push(u8::from(event.duplicate));
+        let returned = if event.returned { RETURNED } else { 0 };
+        bytes.push(u8::from(event.duplicate) | returned);
+        if event.returned {
+            bytes.extend_from_slice(event.id.as_bytes());
+        }
     }
     bytes
 }
@@ -115,17 +125,30 @@ pub(super) fn decode_answer(
     bytes: &[u8],
     ids: impl ExactSizeIterator<Item = EventId>,
 ) -> Result<Vec<AppendedEvent>, JournalError> {
-    if bytes.len() != ids.len() * 5 {
-        return Err(JournalError::damaged(
-            "an answered request does not read back",
-        ));
+    let damaged = || JournalError::damaged("an answered request does not read back");
+    let mut events = Vec::with_capacity(ids.len());
+    let mut rest = bytes;
+    for id in ids {
+        let (entry, behind) = rest.split_first_chunk::<5>().ok_or_else(damaged)?;
+        let returned = entry[4] & RETURNED != 0;
+        let (own, behind) = behind
+            .split_at_checked(if returned { 16 } else { 0 })
+            .ok_or_else(damaged)?;
+        events.push(AppendedEvent {
+            id: match returned {
+                true => EventId::from_slice(own).map_err(|_| damaged())?,
+                false => id,
+            },
+            duplicate: entry[4] & DUPLICATE != 0,
+            position: u32::from_le_bytes([entry[0], entry[1], entry[2], entry[3]]),
+            returned,
+        });
+        rest = behind;
     }
-    let one = |(entry, id): (&[u8; 5], EventId)| AppendedEvent {
-        id,
-        duplicate: entry[4] != 0,
-        position: u32::from_le_bytes([entry[0], entry[1], entry[2], entry[3]]),
-    };
-    Ok(bytes.as_chunks::<5>().0.iter().zip(ids).map(one).collect())
+    match rest.is_empty() {
+        true => Ok(events),
+        false => Err(damaged()),
+    }
 }
 
 /// A row of `ref`.

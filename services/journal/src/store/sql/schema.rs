@@ -108,7 +108,7 @@ pub const MIGRATIONS: &[Migration] = &[Migration {
             digest BLOB NOT NULL,
             PRIMARY KEY (project, kind, name)
         ) STRICT, WITHOUT ROWID",
-        // Answered requests; answer: (position, duplicate) of each event, 4 + 1 bytes.
+        // Answered requests; answer: as `rows::encode_answer` writes it.
         "CREATE TABLE request (
             tenant TEXT NOT NULL,
             request_id BLOB NOT NULL,

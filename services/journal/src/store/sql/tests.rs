@@ -12,7 +12,7 @@ use sea_orm::Value;
 
 use super::read::{EDGES, RUN_EDGES, by_id_sql, run_sql, select_sql};
 use super::rows::seen;
-use super::{FILE, MIGRATIONS, facts, load};
+use super::{FILE, MIGRATIONS, facts, load, prune};
 use crate::append::Append;
 use crate::query::Selection;
 use crate::store::{Write, Written};
@@ -86,6 +86,28 @@ async fn check_all(database: &Database) {
         facts::REQUESTS,
         two(),
         &["PRIMARY KEY (tenant=? AND request_id=?)"],
+    )
+    .await;
+    check(
+        database,
+        facts::BODIES,
+        vec![list()],
+        &["e USING INTEGER PRIMARY KEY"],
+    )
+    .await;
+    let key = || vec![Value::from("t"), Value::from(vec![1_u8])];
+    check(
+        database,
+        prune::BEHIND,
+        [key(), vec![one()]].concat(),
+        &["PRIMARY KEY ((tenant,request_id)>(?,?))"],
+    )
+    .await;
+    check(
+        database,
+        prune::FORGET,
+        [key(), key(), vec![one()]].concat(),
+        &["PRIMARY KEY ((tenant,request_id)>(?,?) AND (tenant,request_id)<(?,?))"],
     )
     .await;
     let run = || vec![one(), one(), one(), one()];
@@ -220,6 +242,8 @@ fn append(title: &str, text: &str) -> Write {
         author: String::new(),
         message: String::new(),
         traceparent: String::new(),
+        origin: Default::default(),
+        validate_only: false,
         events: vec![Draft::new(kind, title, text)],
     };
     Write::Append(append.prepare().unwrap())

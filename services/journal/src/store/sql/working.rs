@@ -111,7 +111,7 @@ impl Working {
             next_seq,
         };
         let plan = append::plan(&request, &target, facts, salts)?;
-        if plan.placements.is_empty() {
+        if plan.placements.is_empty() || request.append.validate_only {
             let appended = Appended {
                 commit: branch.head,
                 events: plan.answers,
@@ -210,11 +210,6 @@ impl Working {
         lane: u32,
         last_position: u32,
     ) -> Arc<Commit> {
-        let placed = request
-            .events
-            .iter()
-            .zip(&plan.answers)
-            .filter(|(_, a)| !a.duplicate);
         let commit = Commit {
             hash: Digest::ZERO,
             number: last.number + 1,
@@ -227,7 +222,7 @@ impl Working {
             time: not_before(self.now, last.time),
             author: request.append.author.clone(),
             message: request.append.message.clone(),
-            bytes: placed.map(|(event, _)| event.body.len() as u64).sum(),
+            bytes: plan.bytes,
         };
         Arc::new(commit.sealed(&self.tenant, &self.name))
     }

@@ -99,6 +99,10 @@ async fn hot_statements_use_their_indexes_on_postgres() {
     .await;
     let requests = vec![bytes(), "t".into()];
     check(&database, facts::REQUESTS, requests, &["request_pkey"]).await;
+    check(&database, facts::BODIES, vec![numbers()], &["event_pkey"]).await;
+    let key = |byte: u8| vec![Value::from("t"), Value::from(vec![byte])];
+    let behind = [key(7), vec![Value::from(512_i64)]].concat();
+    check(&database, prune::BEHIND, behind, &["request_pkey"]).await;
     let run = || vec![one(), one(), Value::from(500_i64), Value::from(700_i64)];
     let lane = ["placement_pkey", "event_pkey"];
     check(&database, &run_sql(), run(), &lane).await;
