@@ -1,5 +1,6 @@
 //! One story, told to every form of the mesh: the same events, the same rankings, the same bytes of packs.
 
+#![recursion_limit = "256"]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::{Path, PathBuf};

@@ -5,6 +5,7 @@
 //! `COM_FAULT_SECONDS` is how long each fault lasts: 0.5 by default. That a request is delivered twice is not a fault
 //! of its own: TCP does not do it; callers do, after "reset after commit".
 
+#![recursion_limit = "256"]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,6 +1,7 @@
 //! Replicas of the index: each project is searched where it belongs, and goes elsewhere, without a failed call, when
 //! that replica dies or another one comes.
 
+#![recursion_limit = "256"]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -6,7 +6,6 @@
 //! wait for it within their deadlines.
 
 #![recursion_limit = "256"]
-
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
