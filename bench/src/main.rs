@@ -3,6 +3,7 @@
 //! Every figure comes from the services behind their generated clients, in one run, on one machine, with
 //! other work beside it or not: the table says what was measured, the JSON keeps it. Nothing here asserts.
 
+#![recursion_limit = "256"]
 #![allow(clippy::print_stdout)]
 
 mod corpus;
