@@ -3,9 +3,24 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::*;
 use commonplace_journal::{Append, Appended, JournalError, Origin};
+use commonplace_testkit::{Backend, each_backend};
 use commonplace_types::{Draft, EventId, Timestamp};
+
+each_backend!(
+    a_state_returns_after_another_was_said,
+    a_record_can_be_retracted_again,
+    the_same_states_sent_twice_add_nothing,
+    what_has_a_time_or_an_id_is_the_same_observation_for_good,
+    a_request_id_gives_the_first_answer_for_states_too,
+    the_same_content_from_elsewhere_is_the_same_event,
+    every_refused_event_is_named_and_nothing_is_written,
+    a_trial_writes_nothing,
+    old_requests_are_forgotten_and_young_ones_kept,
+);
 
 fn duplicates(appended: &Appended) -> Vec<bool> {
     appended
@@ -25,9 +40,8 @@ async fn say(fixture: &Fixture, draft: Draft) -> bool {
     appended.events[0].duplicate
 }
 
-#[tokio::test]
-async fn a_state_returns_after_another_was_said() {
-    let fixture = Fixture::new().await;
+async fn a_state_returns_after_another_was_said(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
     for (state, duplicate) in [
         ("on", false),
         ("on", true),
@@ -59,9 +73,8 @@ async fn a_state_returns_after_another_was_said() {
     );
 }
 
-#[tokio::test]
-async fn a_record_can_be_retracted_again() {
-    let fixture = Fixture::new().await;
+async fn a_record_can_be_retracted_again(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
     for round in 0..3 {
         assert!(!say(&fixture, update("r", "here")).await, "{round}");
         assert_eq!(live(&fixture, "main").await, ["here"]);
@@ -75,9 +88,8 @@ async fn a_record_can_be_retracted_again() {
     assert!(!live(&fixture, "main").await.contains(&"seen".to_owned()));
 }
 
-#[tokio::test]
-async fn the_same_states_sent_twice_add_nothing() {
-    let fixture = Fixture::new().await;
+async fn the_same_states_sent_twice_add_nothing(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
     let states = |titles: &[&str]| {
         titles
             .iter()
@@ -99,9 +111,8 @@ async fn the_same_states_sent_twice_add_nothing() {
     }
 }
 
-#[tokio::test]
-async fn what_has_a_time_or_an_id_is_the_same_observation_for_good() {
-    let fixture = Fixture::new().await;
+async fn what_has_a_time_or_an_id_is_the_same_observation_for_good(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
     let at = |title: &str, time: &str| Draft {
         event_time: Some(Timestamp::parse(time).unwrap()),
         ..update("r", title)
@@ -121,9 +132,8 @@ async fn what_has_a_time_or_an_id_is_the_same_observation_for_good() {
     assert!(live(&fixture, "main").await.contains(&"two".to_owned()));
 }
 
-#[tokio::test]
-async fn a_request_id_gives_the_first_answer_for_states_too() {
-    let fixture = Fixture::new().await;
+async fn a_request_id_gives_the_first_answer_for_states_too(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
     let request = |id: u8, draft: Draft| Append {
         request_id: Some([id; 16]),
         ..append_to("main", vec![draft])
@@ -159,9 +169,8 @@ async fn a_request_id_gives_the_first_answer_for_states_too() {
     assert!(matches!(other, Err(JournalError::Invalid(invalid)) if invalid.field == "request_id"));
 }
 
-#[tokio::test]
-async fn the_same_content_from_elsewhere_is_the_same_event() {
-    let fixture = Fixture::new().await;
+async fn the_same_content_from_elsewhere_is_the_same_event(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
     fixture.append("main", vec![draft("opening")]).await;
     fixture.branch("side", "main").await;
     let from = |branch: &str, source: &str, drafts: Vec<Draft>| Append {
@@ -225,9 +234,8 @@ async fn the_same_content_from_elsewhere_is_the_same_event() {
     );
 }
 
-#[tokio::test]
-async fn every_refused_event_is_named_and_nothing_is_written() {
-    let fixture = Fixture::new().await;
+async fn every_refused_event_is_named_and_nothing_is_written(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
     fixture.append("main", vec![draft("opening")]).await;
     let missing = Draft {
         supersedes: vec![EventId::derive(&[b"nowhere"])],
@@ -241,9 +249,8 @@ async fn every_refused_event_is_named_and_nothing_is_written() {
     assert_eq!(live(&fixture, "main").await, ["opening"]);
 }
 
-#[tokio::test]
-async fn a_trial_writes_nothing() {
-    let fixture = Fixture::new().await;
+async fn a_trial_writes_nothing(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
     let trial = |drafts: Vec<Draft>| Append {
         validate_only: true,
         ..append_to("main", drafts)
@@ -271,4 +278,24 @@ async fn a_trial_writes_nothing() {
     assert_eq!(duplicates(&decided), [true, false]);
     assert_eq!(live(&fixture, "main").await, ["a"]);
     assert!(!say(&fixture, draft("b")).await);
+}
+
+async fn old_requests_are_forgotten_and_young_ones_kept(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
+    let send = async |id: u128, title: &str| {
+        let request = Append {
+            request_id: Some(id.to_be_bytes()),
+            ..append_to("main", vec![draft(title)])
+        };
+        fixture.journal.append(request).await
+    };
+    send(0, "old").await.unwrap();
+    fixture.clock.advance(Duration::from_secs(400 * 86_400));
+    // More than one sweep is due.
+    for id in 1..300 {
+        send(id, "young").await.unwrap();
+    }
+    assert!(!send(0, "other").await.unwrap().events[0].duplicate);
+    let error = send(1, "another").await.unwrap_err();
+    assert!(matches!(error, JournalError::Invalid(invalid) if invalid.field == "request_id"));
 }
