@@ -328,7 +328,6 @@ async fn full_disk(role: Role) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "after a full disk under load the journal answers STORAGE_FAILED until it is restarted"]
 async fn a_full_disk_of_the_journal() {
     full_disk(Role::Journal).await;
 }

@@ -3,7 +3,12 @@ use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
-use sea_orm::{ConnectOptions, ConnectionTrait, DatabaseConnection, Statement, TransactionTrait};
+use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqlitePoolOptions};
+use sea_orm::sqlx::{ConnectOptions, Connection};
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, SqlxError, SqlxSqliteConnector, Statement,
+    TransactionTrait,
+};
 
 use crate::migration::Found;
 use crate::sql::Dialect;
@@ -58,41 +63,52 @@ enum Role {
 }
 
 async fn connect(path: &Path, role: Role) -> Result<DatabaseConnection, StorageError> {
-    let file = path.to_owned();
-    let mut options = ConnectOptions::new("sqlite::memory:");
-    options
-        .sqlx_logging(false)
-        .record_stmt_in_spans(false)
+    let base = SqliteConnectOptions::new()
+        .filename(path)
+        .busy_timeout(BUSY)
+        .foreign_keys(true)
+        .statement_cache_capacity(256)
+        .disable_statement_logging();
+    let options = match role {
+        Role::Probe => base.read_only(true),
+        Role::Reader => base
+            .pragma("query_only", "ON")
+            .pragma("cache_size", "-8192"),
+        Role::Writer => base
+            .create_if_missing(true)
+            .pragma("journal_mode", "WAL")
+            .pragma("synchronous", "FULL")
+            .pragma("fullfsync", "ON")
+            .pragma("checkpoint_fullfsync", "ON")
+            // 16 MiB: fewer checkpoints, each of which writes and syncs the file itself.
+            .pragma("wal_autocheckpoint", "4096")
+            .pragma("journal_size_limit", "67108864")
+            .pragma("cache_size", "-32768"),
+    };
+    let pool = SqlitePoolOptions::new()
         .test_before_acquire(false)
-        .idle_timeout(None::<Duration>)
-        .max_lifetime(None::<Duration>)
+        .idle_timeout(None)
+        .max_lifetime(None)
         .acquire_timeout(Duration::from_secs(30))
         .min_connections(1)
         .max_connections(if role == Role::Reader { READERS } else { 1 })
-        .map_sqlx_sqlite_opts(move |_| {
-            let base = sea_orm::sqlx::sqlite::SqliteConnectOptions::new()
-                .filename(&file)
-                .busy_timeout(BUSY)
-                .foreign_keys(true)
-                .statement_cache_capacity(256);
-            match role {
-                Role::Probe => base.read_only(true),
-                Role::Reader => base
-                    .pragma("query_only", "ON")
-                    .pragma("cache_size", "-8192"),
-                Role::Writer => base
-                    .create_if_missing(true)
-                    .pragma("journal_mode", "WAL")
-                    .pragma("synchronous", "FULL")
-                    .pragma("fullfsync", "ON")
-                    .pragma("checkpoint_fullfsync", "ON")
-                    // 16 MiB: fewer checkpoints, each of which writes and syncs the file itself.
-                    .pragma("wal_autocheckpoint", "4096")
-                    .pragma("journal_size_limit", "67108864")
-                    .pragma("cache_size", "-32768"),
-            }
-        });
-    Ok(sea_orm::Database::connect(options).await?)
+        .after_release(|connection, _| Box::pin(is_of_use(connection)))
+        .connect_with(options)
+        .await?;
+    Ok(SqlxSqliteConnector::from_sqlx_sqlite_pool(pool))
+}
+
+/// Whether a connection may be used again: it stands in no transaction.
+///
+/// SQLite ends a transaction by itself when the disk is full, and then refuses to roll it back; the driver takes
+/// that for a transaction that goes on. What is written over such a connection afterwards is written inside
+/// savepoints that nobody ever commits: acknowledged, seen by no reader, and gone with the process.
+async fn is_of_use(connection: &mut SqliteConnection) -> Result<bool, SqlxError> {
+    let stuck = connection.is_in_transaction();
+    if stuck {
+        tracing::warn!("a connection was left inside a transaction: it is closed");
+    }
+    Ok(!stuck)
 }
 
 /// Whether there is a database; an empty or absent file is a new one. Error: it is something else.
