@@ -50,7 +50,12 @@ impl Session {
     /// Starts the services in this process, or connects to the server that was named.
     async fn open(global: &Global) -> anyhow::Result<Self> {
         if let Some(server) = &global.server {
-            let channel = Channel::remote(std::slice::from_ref(server), &RemoteOptions::default())?;
+            // Somebody is waiting to be told that there is no server.
+            let remote = RemoteOptions {
+                patience: Duration::from_secs(2),
+                ..RemoteOptions::default()
+            };
+            let channel = Channel::remote(std::slice::from_ref(server), &remote)?;
             return Ok(Self {
                 channels: Channels::all(channel),
                 node: None,

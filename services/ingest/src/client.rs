@@ -33,8 +33,8 @@ pub(crate) struct Appender {
     validate_only: bool,
     added: u64,
     duplicates: u64,
-    /// What the journal did not take, by place, with its artifact type.
-    refused: Vec<(String, Refusal)>,
+    /// What the journal did not take: its place, its artifact type, and why.
+    refused: Vec<(usize, String, Refusal)>,
     /// Of a call's events: place and id of each that was taken.
     pub(crate) ids: Vec<(usize, String)>,
     /// The last commit that an append gave.
@@ -120,8 +120,8 @@ impl Appender {
             field: problem.field,
             reason: problem.problem,
         };
-        self.refused
-            .push((draft.artifact_type.to_string(), refusal));
+        let kind = draft.artifact_type.to_string();
+        self.refused.push((place, kind, refusal));
     }
 
     /// Drops the commits that the branch holds as another version of git printed them.
@@ -251,7 +251,8 @@ impl Appender {
         mut tally: Tally,
         most_refusals: usize,
     ) -> Result<proto::IngestSummary, IngestError> {
-        for (kind, refusal) in std::mem::take(&mut self.refused) {
+        self.refused.sort_by_key(|(place, ..)| *place);
+        for (_, kind, refusal) in std::mem::take(&mut self.refused) {
             tally.take_back(&kind);
             match tally.refusals.len() < most_refusals {
                 true => tally.refusals.push(refusal),

@@ -7,10 +7,10 @@
 //!
 //! What always holds:
 //! - The same input twice adds nothing: ids come from content, never from file names, times of ingest or the
-//!   order of files. An observation, which has a time, a number or an id of its own, adds nothing even after
-//!   it was superseded, so an old report can be sent again. A state (a node of Jenkins, a test result without
-//!   a time, a draft with `supersede_heads` and no time) is what was last said of its record: sent again it
-//!   adds nothing, but it may return after something else was said. Only a file that takes a record through
+//!   order of files. An observation adds nothing even after it was superseded, so an old report can be sent
+//!   again; a test result without a time is one too, since nothing tells it from the same report sent again. A
+//!   state (a node of Jenkins, a draft with `supersede_heads` and no time) is what was last said of its
+//!   record: sent again it adds nothing, but it may return after something else was said. Only a file that takes a record through
 //!   several states and is appended in several batches adds its states anew when it is sent again.
 //! - The same input adds cleanly to another branch, from whatever source it comes there.
 //! - Nothing unmasked reaches the journal, and no id is derived from anything unmasked.

@@ -116,7 +116,11 @@ impl Server {
         Channels::all(
             Channel::remote(
                 std::slice::from_ref(&self.address),
-                &RemoteOptions::default(),
+                // A server that is dead is not waited for.
+                &RemoteOptions {
+                    patience: std::time::Duration::from_millis(200),
+                    ..RemoteOptions::default()
+                },
             )
             .unwrap(),
         )

@@ -11,7 +11,6 @@ pub mod jenkins;
 pub mod jsonl;
 pub mod junit;
 mod text;
-mod untimed;
 mod verdict;
 mod when;
 

@@ -269,13 +269,13 @@ fn the_same_report_twice_gives_the_same_ids_under_any_name() {
             let ids = |drafts: &[Draft]| {
                 drafts
                     .iter()
-                    .map(|draft| draft.id.unwrap())
+                    // States get theirs from the journal.
+                    .filter_map(|draft| draft.id)
                     .collect::<Vec<_>>()
             };
             assert_eq!(ids(&one), ids(&other), "{}", path.display());
             let unique: std::collections::BTreeSet<_> = ids(&one).into_iter().collect();
-            assert_eq!(unique.len(), one.len(), "{}", path.display());
-            assert_eq!(one[0].source, "a.xml");
+            assert_eq!(unique.len(), ids(&one).len(), "{}", path.display());
         }
     }
 }

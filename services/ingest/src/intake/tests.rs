@@ -77,25 +77,6 @@ fn stated_drafts_that_repeat_are_one_and_reported_ones_are_several() {
     let drafts = appended("junit", "x", twice.as_bytes());
     let ids: BTreeSet<_> = drafts.iter().map(|draft| draft.id.unwrap()).collect();
     assert_eq!((drafts.len(), ids.len()), (4, 4));
-    // Without a time they are states, of which the journal decides; each of its own record.
-    let drafts = appended(
-        "junit",
-        "x",
-        format!("<testsuite name='s'>{cases}").as_bytes(),
-    );
-    assert!(
-        drafts
-            .iter()
-            .all(|draft| draft.id.is_none() && draft.supersede_heads)
-    );
-    let records: Vec<&str> = drafts
-        .iter()
-        .map(|draft| draft.record_id.as_ref().unwrap().as_str())
-        .collect();
-    assert_eq!(
-        records,
-        ["test:s::t", "test:s::t (2)", "test:s::t (3)", "run:s"]
-    );
 }
 
 #[test]

@@ -39,7 +39,7 @@ impl Fixture {
             .unwrap();
         Self {
             ingest: IngestServiceClient::new(Channel::in_process(Routes::new(ingest.service()))),
-            journal: JournalServiceClient::new(channel),
+            journal: JournalServiceClient::new(channel).max_decoding_message_size(64 << 20),
             _folder: folder,
         }
     }

@@ -89,6 +89,11 @@ async fn all_samples_and_payloads_come_in_and_nothing_the_second_time() {
         "{} reports: {added} events, refused: {refused:?}",
         reports.len()
     );
+    for (format, name, report) in &reports {
+        if let Ok(summary) = fixture.report(header(format, name), report).await {
+            assert_eq!(summary.added, 0, "{name}");
+        }
+    }
     assert_eq!(fixture.held().await.len() as u64, added);
     if folder.is_dir() {
         assert_eq!(refused.len(), 1);

@@ -61,25 +61,19 @@ async fn a_node_that_comes_back_is_online() {
     assert_ne!(seen[0].1, seen[1].1);
 }
 
+/// Nothing tells a result without a time that was found again from a report that was sent again, and the same
+/// input twice adds nothing.
 #[tokio::test]
-async fn results_without_a_time_say_how_a_test_stands() {
+async fn a_result_without_a_time_is_the_same_one_whenever_it_is_sent() {
     let mut fixture = Fixture::new(Options::default()).await;
     let report = |problem: &str| {
         format!("<testsuite name='s'><testcase name='t'>{problem}</testcase></testsuite>")
     };
     let (pass, fail) = (report(""), report("<failure message='m'/>"));
-    for (xml, added, title) in [
-        (&pass, 2, "t: passed"),
-        (&pass, 0, "t: passed"),
-        (&fail, 2, "t: failed"),
-        (&pass, 2, "t: passed"),
-        (&pass, 0, "t: passed"),
-    ] {
-        assert_eq!(send(&mut fixture, "junit", xml).await, added, "{title}");
-        let now = live(&mut fixture).await;
-        assert_eq!(now.len(), 2, "{now:?}");
-        assert_eq!(now[1], title);
+    for (xml, added) in [(&pass, 2), (&pass, 0), (&fail, 2), (&pass, 0), (&fail, 0)] {
+        assert_eq!(send(&mut fixture, "junit", xml).await, added);
     }
+    assert_eq!(live(&mut fixture).await.len(), 4);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 //!
 //! What a document is shows in its fields, so nobody has to say it. A build or test report becomes events that
 //! stay, because a build's number or a time names them; a job, view, queue item or node is a state, and its newest
-//! event supersedes the one before. So is a test's result where neither its suite nor a build dates it.
+//! event supersedes the one before.
 //! Several documents may come as a list, and a build together with its test report as
 //! `{"build": …, "testReport": …}`, which dates the tests by the build.
 
@@ -14,7 +14,6 @@ mod state;
 use serde_json::{Map, Value};
 
 use super::text::{place_of, record_id};
-use super::untimed::Untimed;
 use super::{Found, Refusal, ReportError, Sink, TextLimits};
 use build::Build;
 
@@ -69,11 +68,7 @@ pub(super) fn read(
             format!("not JSON: {problem}"),
         )
     })?;
-    let mut reading = Reading {
-        limits,
-        sink,
-        untimed: Untimed::default(),
-    };
+    let mut reading = Reading { limits, sink };
     match &document {
         Value::Array(documents) => {
             for (place, document) in documents.iter().enumerate() {
@@ -92,7 +87,6 @@ pub(super) fn read(
 struct Reading<'a, 's> {
     limits: &'a TextLimits,
     sink: &'a mut Sink<'s>,
-    untimed: Untimed,
 }
 
 impl Reading<'_, '_> {

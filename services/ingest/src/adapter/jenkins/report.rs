@@ -52,12 +52,7 @@ pub(super) fn read(
                     {
                         failures.push(draft.title.clone());
                     }
-                    // A build names its tests' results as well as a time does.
-                    let found = match suite.run.is_empty() {
-                        true => reading.untimed.found(draft),
-                        false => Found::Draft(Box::new(draft)),
-                    };
-                    (reading.sink)(found)?;
+                    (reading.sink)(Found::Draft(Box::new(draft)))?;
                 }
                 Err(invalid) => {
                     let location = format!("{location}.cases[{place}]");

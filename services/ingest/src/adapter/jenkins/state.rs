@@ -163,12 +163,13 @@ pub(super) fn node(object: &Object) -> Result<Draft, Invalid> {
     if let Some(monitors) = fields::object(object, "monitorData") {
         let mut told: Vec<_> = monitors
             .iter()
-            .filter(|(_, value)| !value.is_null())
+            // Numbers (free memory, times) differ at every look, and a node stands as it stood.
+            .filter(|(_, value)| value.is_string())
             .collect();
         told.sort_by_key(|(monitor, _)| *monitor);
         for (monitor, value) in told.into_iter().take(TOLD) {
             let monitor = monitor.rsplit('.').next().unwrap_or(monitor);
-            fields::line(&mut text, &cut_line(monitor, 128), Some(readable(value)));
+            fields::line(&mut text, &cut_line(monitor, 128), value.as_str());
         }
     }
     let mut draft = state(
@@ -190,22 +191,4 @@ pub(super) fn node(object: &Object) -> Result<Draft, Invalid> {
         draft.tags.push("offline".into());
     }
     Ok(draft)
-}
-
-/// `size 37503856640, path /tmp` for an object, the value itself for anything else.
-fn readable(value: &Value) -> String {
-    let plain = |value: &Value| match value {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
-    match value {
-        Value::Object(object) => {
-            let parts = object
-                .iter()
-                .take(16)
-                .map(|(key, value)| format!("{key} {}", plain(value)));
-            parts.collect::<Vec<_>>().join(", ")
-        }
-        other => plain(other),
-    }
 }

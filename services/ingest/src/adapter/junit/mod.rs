@@ -1,8 +1,5 @@
 //! JUnit XML, as many tools write it: one event per test case, one per suite and report.
 //!
-//! A result with a time is an observation and stays; one without is a state of its test, and the next result
-//! takes its place.
-//!
 //! The XML is read as a stream of tags with an explicit stack, so that neither deep nesting nor a large
 //! report costs more memory than its largest element. Nothing is expanded: a DOCTYPE is skipped and an entity
 //! that XML itself does not define stays as it is written.
@@ -16,7 +13,6 @@ use quick_xml::Reader;
 use quick_xml::events::{BytesRef, BytesStart, Event};
 
 use super::text::place_of;
-use super::untimed::Untimed;
 use super::{Found, Refusal, ReportError, Sink, TextLimits, encoding, when};
 use case::Case;
 use element::{Attributes, Output, Problem, ProblemKind};
@@ -52,7 +48,6 @@ pub(super) fn read(
         open: Vec::new(),
         cases: 0,
         roots: 0,
-        untimed: Untimed::default(),
     };
     reading.run()
 }
@@ -65,7 +60,6 @@ struct Reading<'a, 'b, 's> {
     open: Vec<Frame>,
     cases: u64,
     roots: u64,
-    untimed: Untimed,
 }
 
 impl<'a> Reading<'a, '_, '_> {
@@ -230,7 +224,7 @@ impl<'a> Reading<'a, '_, '_> {
         let found = match case.into_draft(suite, self.limits) {
             Ok((draft, verdict)) => {
                 suite.count(verdict, &draft.title);
-                self.untimed.found(draft)
+                Found::Draft(Box::new(draft))
             }
             Err((number, invalid)) => Found::Refused(Refusal {
                 location: format!("testcase {number} (line {})", place_of(text, offset).line),
@@ -246,13 +240,10 @@ impl<'a> Reading<'a, '_, '_> {
         if let Some(parent) = self.open.iter_mut().rev().find_map(as_suite_mut) {
             parent.include(&suite);
         }
-        let Some(draft) = draft else { return Ok(()) };
-        // Runs without a name are of whatever was run, so none takes the place of another.
-        let found = match suite.is_named() {
-            true => self.untimed.found(draft),
-            false => Found::Draft(Box::new(draft)),
-        };
-        Ok((self.sink)(found)?)
+        match draft {
+            Some(draft) => Ok((self.sink)(Found::Draft(Box::new(draft)))?),
+            None => Ok(()),
+        }
     }
 
     fn finish(&mut self) -> Result<(), ReportError> {

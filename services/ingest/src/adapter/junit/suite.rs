@@ -124,23 +124,16 @@ impl Suite {
         Some(draft)
     }
 
-    /// Whether it says of what it is the run.
-    pub(super) fn is_named(&self) -> bool {
-        !self.stated_name().is_empty()
-    }
-
-    fn stated_name(&self) -> &str {
-        if self.whole {
+    fn name(&self) -> String {
+        let stated = if self.whole {
             self.attributes.get("name").unwrap_or_default()
         } else {
             &self.path
-        }
-    }
-
-    fn name(&self) -> String {
-        match self.stated_name() {
-            "" => "test report".to_owned(),
-            stated => cut_line(stated, 2_048),
+        };
+        if stated.is_empty() {
+            "test report".to_owned()
+        } else {
+            cut_line(stated, 2_048)
         }
     }
 
