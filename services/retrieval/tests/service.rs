@@ -171,7 +171,7 @@ async fn what_differs_is_said() {
             "\"embedder\":\"other@1\"",
             "dense.embedder",
         ),
-        ("commonplace.pack/1", "commonplace.pack/9", "bytes"),
+        ("commonplace.pack/1", "commonplace.pack/9", "format"),
         ("login timeout", "login\\ttimeout", "bytes"),
         (
             "\"author\":\"ann\"",
