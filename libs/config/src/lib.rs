@@ -107,7 +107,7 @@ fn origin(error: &figment::Error, key: &str, flags: &[Flag]) -> String {
             )
         }
         _ => {
-            let path = |name: &str| name.strip_prefix(PREFIX).map(|rest| path_of(rest));
+            let path = |name: &str| name.strip_prefix(PREFIX).map(path_of);
             let mut names: Vec<String> = std::env::vars_os()
                 .filter_map(|(name, _)| name.into_string().ok())
                 .filter(|name| path(name).is_some_and(|path| is_under(&path, key)))

@@ -269,7 +269,8 @@ async fn a_silent_network_is_noticed_and_gone_around() {
         database.execute(sql, Vec::new()).await
     };
     let (one, two) = tokio::join!(read(), read());
-    (one.unwrap(), two.unwrap());
+    one.unwrap();
+    two.unwrap();
     write().await.unwrap();
     wire.silence();
     let (reading, writing) = tokio::join!(read(), write());

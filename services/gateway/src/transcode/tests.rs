@@ -43,7 +43,9 @@ fn the_same_message_comes_out_as_from_the_general_reader() {
     for (input, json) in cases {
         let wire = text(&input, json.as_bytes(), &[]).unwrap();
         let read = DynamicMessage::decode(input.clone(), wire.as_slice()).unwrap();
-        assert_eq!(read, reference(&input, json), "{json}");
+        // On the wire an empty list and none are one.
+        let expected = reference(&input, json).encode_to_vec();
+        assert_eq!(read.encode_to_vec(), expected, "{json}");
     }
 }
 
@@ -60,7 +62,7 @@ fn what_does_not_fit_is_named_by_its_path() {
     check(
         events(),
         r#"{"events":[{"title":"x"}"#,
-        "events",
+        "events[1]",
         "ends too early",
     );
     check(events(), r#"{"events":{}}"#, "events", "a list");

@@ -184,7 +184,7 @@ impl Reader<'_> {
 
     /// How many bytes of separators there are, at most a few.
     fn gap(&mut self, at: usize) -> usize {
-        let bytes = self.text[at..].as_bytes();
+        let bytes = &self.text.as_bytes()[at..];
         let mut count = 0;
         while count < GAP_BYTES.min(bytes.len()) {
             let rest = &bytes[count..];

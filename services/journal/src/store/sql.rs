@@ -129,7 +129,7 @@ impl SqlStore {
 
     /// Answers nothing any more.
     pub(crate) fn step_down(&self) {
-        self.ready.send_if_modified(|ready| std::mem::take(ready));
+        self.ready.send_if_modified(std::mem::take);
     }
 
     fn next_seq(&self) -> i64 {

@@ -40,7 +40,7 @@ async fn filled() -> Database {
          FROM generate_series(1, 60000) i",
         "INSERT INTO placement SELECT 1, 1, seq, seq FROM event",
         "INSERT INTO placement SELECT 1, 2 + seq % 299, seq, seq FROM event WHERE seq < 5000",
-        "INSERT INTO supersedes SELECT 1, 1, seq, seq - 1 FROM event WHERE seq > 9000 AND seq % 3 = 0",
+        "INSERT INTO supersedes SELECT 1, 1, seq, seq - 1 FROM event WHERE seq > 1",
         "INSERT INTO \"commit\" SELECT 1, i, decode(md5(i::text) || md5(i::text), 'hex'), 'main', 1, i * 3,
              i * 3 + 2, '', '', i, '', '', 600 FROM generate_series(0, 20000) i",
         "INSERT INTO ref VALUES (1, 1, 'main', 20000, 0, 1, '')",
