@@ -146,8 +146,11 @@ fn a_flip_of_any_byte_is_found_and_told() {
             let mut flipped = file.clone();
             flipped[place] ^= flip;
             match from_file(&flipped) {
+                // A bracket or quote that went missing looks like a file that was cut.
                 Err(error) => assert!(
-                    error.to_string().starts_with("not a pack file: "),
+                    ["not a pack file: ", "the file ends early, "]
+                        .iter()
+                        .any(|start| error.to_string().starts_with(start)),
                     "{error}"
                 ),
                 Ok((claimed, content)) => {
