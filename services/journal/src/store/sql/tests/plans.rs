@@ -45,7 +45,7 @@ async fn filled() -> Database {
              i * 3 + 2, '', '', i, '', '', 600 FROM generate_series(0, 20000) i",
         "INSERT INTO ref VALUES (1, 1, 'main', 20000, 0, 1, '')",
         "INSERT INTO request SELECT 't', decode(md5(i::text), 'hex'), 1, '', i, i, '', ''
-         FROM generate_series(1, 20000) i",
+         FROM generate_series(1, 150000) i",
         "ANALYZE",
     ];
     for sql in fill {
