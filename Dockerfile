@@ -3,7 +3,8 @@
 #   docker build -t commonplace .
 #   docker run -p 8083:8083 -v commonplace:/data commonplace
 #
-# The same source gives the same binary: versions are locked, paths are mapped away, nothing of the clock goes in.
+# Meant to give the same binary for the same source: versions are locked, paths are mapped away, nothing of the clock
+# goes in. Two builds have not been compared yet.
 
 FROM rust:1.95-bookworm AS build
 WORKDIR /source

@@ -21,7 +21,7 @@ run: ## serve on port 8083 over ~/.local/share/commonplace
 	$(CARGO) build --release --locked -p commonplace-com
 	$(COM) serve
 
-release: ## the program, the same bytes wherever it is built
+release: ## the program, with the paths of this machine mapped away
 	RUSTFLAGS="--remap-path-prefix=$(CURDIR)=/commonplace --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo" \
 	$(CARGO) build --release --locked -p commonplace-com
 
