@@ -171,6 +171,6 @@ async fn bandwidth_is_limited() {
     let mut stream = connect(&proxy).await;
     let started = Instant::now();
     exchange(&mut stream, &[1; 50_000]).await.unwrap();
-    // Far more than it takes without a limit; the first buffer goes at once.
-    assert!(started.elapsed() >= Duration::from_millis(100));
+    // Half a second at that rate; a first buffer may go at once.
+    assert!(started.elapsed() >= Duration::from_millis(400));
 }
