@@ -3,7 +3,8 @@
 //! [`write`] fills an empty journal, [`ask`] asks a filled one. Both give everything they learnt in a form that can
 //! be compared, so that one form of the mesh can be held against another. Two journals that were written to at
 //! different times differ in their commits' hashes (salts and times are in them) and in nothing that [`write`] gives;
-//! over copies of one journal, all that [`ask`] gives is equal, the bytes of packs included.
+//! over copies of one journal, all that [`ask`] gives is equal, the bytes of packs included; with candidates from a vector
+//! store all but the bytes, which say where candidates come from.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -66,10 +67,35 @@ pub struct Asked {
     pub commits: Vec<String>,
     /// Rankings with every score, by query and place.
     pub rankings: BTreeMap<String, Vec<String>>,
-    /// Ids and bytes of packs, by query, policy and place.
-    pub packs: BTreeMap<String, (String, Vec<u8>)>,
+    /// Packs, by query, policy and place.
+    pub packs: BTreeMap<String, Pack>,
     /// The digest of the index's rows, before and after it was built anew.
     pub digests: [String; 2],
+}
+
+/// A pack.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Pack {
+    /// Its id.
+    pub id: String,
+    /// Its bytes.
+    pub content: Vec<u8>,
+    /// What it tells: used tokens, each item with its citation, scores and text, each exclusion with its reason.
+    pub told: Vec<String>,
+}
+
+impl From<ContextPack> for Pack {
+    fn from(pack: ContextPack) -> Self {
+        let used = format!("{} tokens", pack.used_tokens);
+        let items = pack.items.iter().map(|item| format!("{item:?}"));
+        let exclusions = pack.exclusions.iter().map(|left| format!("{left:?}"));
+        let told = [used].into_iter().chain(items).chain(exclusions).collect();
+        Self {
+            told,
+            id: pack.id,
+            content: pack.content.to_vec(),
+        }
+    }
 }
 
 struct Clients {
@@ -281,10 +307,7 @@ impl Clients {
         for policy in self.policies().await {
             for (name, place) in places() {
                 let pack = self.pack(QUERIES[0], &policy, place, dense).await;
-                packs.insert(
-                    format!("{policy} @ {name}"),
-                    (pack.id, pack.content.to_vec()),
-                );
+                packs.insert(format!("{policy} @ {name}"), pack.into());
             }
         }
         self.prove(&packs).await;
@@ -293,11 +316,8 @@ impl Clients {
         let changed = self
             .pack(QUERIES[0], "general", branch("main"), dense)
             .await;
-        assert!(packs.values().all(|(id, _)| *id != changed.id));
-        packs.insert(
-            "general, changed @ main".into(),
-            (changed.id, changed.content.to_vec()),
-        );
+        assert!(packs.values().all(|pack: &Pack| pack.id != changed.id));
+        packs.insert("general, changed @ main".into(), changed.into());
         self.index.rebuild(RebuildRequest::default()).await.unwrap();
         if dense {
             self.search(QUERIES[0], branch("main"), true).await;
@@ -367,8 +387,8 @@ impl Clients {
     }
 
     /// Every pack is kept, is made again to the same bytes, and is not with one byte changed.
-    async fn prove(&mut self, packs: &BTreeMap<String, (String, Vec<u8>)>) {
-        for (name, (id, content)) in packs {
+    async fn prove(&mut self, packs: &BTreeMap<String, Pack>) {
+        for (name, Pack { id, content, .. }) in packs {
             let kept = self
                 .retrieval
                 .get_pack(GetPackRequest { id: id.clone() })
