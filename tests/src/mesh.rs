@@ -127,13 +127,14 @@ impl Mesh {
         self.process(role, replica).stop(PATIENCE).await;
     }
 
-    /// Starts a process that was stopped or killed, and waits until it serves. Gives how long that took.
+    /// Starts a process that was stopped or killed, and waits until it serves; a journal may stand by for another that
+    /// leads. Gives how long that took.
     pub async fn start(&mut self, role: Role, replica: usize) -> Duration {
         let started = Instant::now();
         let process = self.process(role, replica);
         process.spawn();
         process.serving(PATIENCE).await;
-        while !self.ready(role, replica).await {
+        while !self.ready(role, replica).await && !self.stands_by(role).await {
             assert!(
                 started.elapsed() < PATIENCE,
                 "{role} {replica} is not ready"
@@ -165,6 +166,17 @@ impl Mesh {
             return self.node.is_some();
         };
         process.serves(role).await
+    }
+
+    /// Whether another journal leads, so that one that was started has nothing to do but to wait.
+    async fn stands_by(&self, role: Role) -> bool {
+        let journals = self.members().into_iter();
+        for (_, replica) in journals.filter(|(other, _)| role == Role::Journal && *other == role) {
+            if self.ready(role, replica).await {
+                return true;
+            }
+        }
+        false
     }
 
     /// Resident memory of a process in bytes. The embedded form has none of its own.

@@ -11,7 +11,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -62,6 +62,14 @@ pub struct Proxy {
     address: SocketAddr,
     rules: watch::Sender<Rule>,
     accepted: Arc<AtomicUsize>,
+    carried: Arc<Carried>,
+}
+
+/// Bytes that were passed on, in all.
+#[derive(Debug, Default)]
+struct Carried {
+    to_server: AtomicU64,
+    to_client: AtomicU64,
 }
 
 impl Proxy {
@@ -71,11 +79,14 @@ impl Proxy {
         let address = listener.local_addr()?;
         let (rules, follow) = watch::channel(Rule::Pass);
         let accepted = Arc::new(AtomicUsize::new(0));
-        tokio::spawn(accept(listener, address, target, follow, accepted.clone()));
+        let carried = Arc::<Carried>::default();
+        let counts = (accepted.clone(), carried.clone());
+        tokio::spawn(accept(listener, address, target, follow, counts));
         Ok(Self {
             address,
             rules,
             accepted,
+            carried,
         })
     }
 
@@ -89,9 +100,23 @@ impl Proxy {
         self.rules.send_replace(rule);
     }
 
+    /// Bytes passed on so far in a direction.
+    pub fn carried(&self, direction: Direction) -> u64 {
+        self.carried.of(direction).load(Ordering::Relaxed)
+    }
+
     /// Connections taken so far.
     pub fn accepted(&self) -> usize {
         self.accepted.load(Ordering::Relaxed)
+    }
+}
+
+impl Carried {
+    fn of(&self, direction: Direction) -> &AtomicU64 {
+        match direction {
+            Direction::ToServer => &self.to_server,
+            Direction::ToClient => &self.to_client,
+        }
     }
 }
 
@@ -100,7 +125,7 @@ async fn accept(
     address: SocketAddr,
     target: SocketAddr,
     mut rules: watch::Receiver<Rule>,
-    accepted: Arc<AtomicUsize>,
+    (accepted, carried): (Arc<AtomicUsize>, Arc<Carried>),
 ) {
     let mut listening = Some(listener);
     loop {
@@ -124,7 +149,7 @@ async fn accept(
         tokio::select! {
             connected = connected => if let Ok((client, _)) = connected {
                 accepted.fetch_add(1, Ordering::Relaxed);
-                tokio::spawn(connection(client, target, rules.clone()));
+                tokio::spawn(connection(client, target, rules.clone(), carried.clone()));
             },
             changed = rules.changed() => if changed.is_err() {
                 return;
@@ -134,7 +159,12 @@ async fn accept(
 }
 
 /// One connection from its beginning to its end.
-async fn connection(mut client: TcpStream, target: SocketAddr, rules: watch::Receiver<Rule>) {
+async fn connection(
+    mut client: TcpStream,
+    target: SocketAddr,
+    rules: watch::Receiver<Rule>,
+    carried: Arc<Carried>,
+) {
     let mut waiting = rules.clone();
     let entered = waiting
         .wait_for(|rule| *rule != Rule::BlackHole)
@@ -153,8 +183,8 @@ async fn connection(mut client: TcpStream, target: SocketAddr, rules: watch::Rec
     let cut = Cut::default();
     let (from_client, to_client) = client.split();
     let (from_server, to_server) = server.split();
-    let up = Flow::new(Direction::ToServer, &rules, &cut);
-    let down = Flow::new(Direction::ToClient, &rules, &cut);
+    let up = Flow::new(Direction::ToServer, &rules, &cut, &carried);
+    let down = Flow::new(Direction::ToClient, &rules, &cut, &carried);
     let mut refused = rules.clone();
     let broken = tokio::select! {
         ended = async { tokio::try_join!(up.run(from_client, to_server), down.run(from_server, to_client)) } => {
@@ -197,16 +227,23 @@ struct Flow<'a> {
     direction: Direction,
     rules: watch::Receiver<Rule>,
     cut: &'a Cut,
+    carried: &'a Carried,
     /// Bytes passed on under the present rule.
     passed: (Rule, u64),
 }
 
 impl<'a> Flow<'a> {
-    fn new(direction: Direction, rules: &watch::Receiver<Rule>, cut: &'a Cut) -> Self {
+    fn new(
+        direction: Direction,
+        rules: &watch::Receiver<Rule>,
+        cut: &'a Cut,
+        carried: &'a Carried,
+    ) -> Self {
         Self {
             direction,
             rules: rules.clone(),
             cut,
+            carried,
             passed: (Rule::Pass, 0),
         }
     }
@@ -275,6 +312,8 @@ impl<'a> Flow<'a> {
             _ => to.write_all(bytes).await?,
         }
         self.passed.1 += bytes.len() as u64;
+        let carried = self.carried.of(self.direction);
+        carried.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! Every rpc, given up by its caller at many points: no task, permit or connection is lost, nothing is half done.
 //!
-//! `COM_CANCELS` is how often each rpc is given up in each form (in process, over a socket); 100 by default.
+//! `COM_CANCELS` is how often each rpc is given up in each form (in process and over a socket, over SQLite and over
+//! PostgreSQL); 100 by default.
 
 #![allow(
     clippy::unwrap_used,
@@ -20,6 +21,7 @@ use commonplace_proto::common::EventDraft;
 use commonplace_proto::ingest::ingest_report_request::Part;
 use commonplace_proto::{gateway, index, ingest, journal, policy, retrieval};
 use commonplace_rpc::{Channel, RemoteOptions};
+use commonplace_testkit::Server;
 use commonplace_types::SystemClock;
 use prost::Message;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
@@ -518,8 +520,8 @@ async fn storm(form: &str, channels: &Channels) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn calls_given_up_at_any_point_leave_nothing_behind() {
+/// Storms on a node of its own, which keeps its records in the database of a URL, or in files without one.
+async fn leave_nothing_behind(url: String) {
     let folder = tempfile::tempdir().unwrap();
     let mut options = NodeOptions {
         data_dir: folder.path().to_owned(),
@@ -529,6 +531,7 @@ async fn calls_given_up_at_any_point_leave_nothing_behind() {
         concurrent_calls: 80,
         ..NodeOptions::default()
     };
+    options.database.url = url;
     options.index.queued_searches = 80;
     let surroundings = Surroundings::new(&options).unwrap();
     let ports = Ports::bind(&options, &surroundings).await.unwrap();
@@ -536,10 +539,56 @@ async fn calls_given_up_at_any_point_leave_nothing_behind() {
         .await
         .unwrap();
     ports.open(&node);
-    storm("in process", node.channels()).await;
+    let store = match options.database.url.is_empty() {
+        true => "SQLite",
+        false => "PostgreSQL",
+    };
+    storm(&format!("{store}, in process"), node.channels()).await;
     let address = format!("http://{}", ports.service_address().unwrap());
     let remote = Channel::remote(&[address], &RemoteOptions::default()).unwrap();
-    storm("over a socket", &Channels::all(remote)).await;
+    let channels = Channels::all(remote);
+    storm(&format!("{store}, over a socket"), &channels).await;
     assert!(ports.drain(Duration::from_secs(5)).await);
     node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_given_up_at_any_point_leave_nothing_behind() {
+    leave_nothing_behind(String::new()).await;
+}
+
+/// Of three services, each with eight connections for reading and two for writing, and the leader's.
+const CONNECTIONS: u64 = 3 * (8 + 2) + 1;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_given_up_leave_no_connection_to_the_database_behind() {
+    let server = Server::shared();
+    let name = server.database(None).await;
+    let sessions = async |states: &str| {
+        let sql = format!(
+            "SELECT 1 FROM pg_stat_activity WHERE datname = '{name}' AND pid <> pg_backend_pid() {states}"
+        );
+        server.run(&name, &sql).await
+    };
+    let watch = async {
+        // Some are always under way; one that stays is seen again and again.
+        let stuck =
+            "AND state LIKE 'idle in transaction%' AND now() - state_change > interval '2 s'";
+        let mut most = 0;
+        loop {
+            assert_eq!(sessions(stuck).await, 0, "a transaction was left open");
+            most = sessions("").await.max(most);
+            assert!(most <= CONNECTIONS, "{most} connections");
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    };
+    tokio::select! {
+        () = leave_nothing_behind(server.url(&name)) => {}
+        _ = watch => {}
+    }
+    let until = Instant::now() + Duration::from_secs(10);
+    while sessions("").await > 0 {
+        assert!(Instant::now() < until, "connections outlive their node");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }

@@ -13,22 +13,27 @@
     clippy::print_stdout
 )]
 
+mod stores;
+
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use commonplace_node::{Channels, Role};
+use commonplace_node::{Channels, Role, default_model_dir};
 use commonplace_proto::common::EventDraft;
 use commonplace_proto::ingest::IngestEventsRequest;
 use commonplace_proto::ingest::ingest_service_client::IngestServiceClient;
 use commonplace_proto::retrieval::RetrieveRequest;
 use commonplace_proto::retrieval::retrieval_service_client::RetrievalServiceClient;
 use commonplace_rpc::context;
+use commonplace_testkit::Server;
 use commonplace_tests::load::{Account, Audit, Load, STRICT, audit, open};
 use commonplace_tests::mesh::{Form, Mesh, MeshBuilder, Target};
 use commonplace_tests::proxy::{Direction, Rule};
+use stores::Cluster;
+use tokio::task::block_in_place;
 
 /// Of each call of the load.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -278,6 +283,133 @@ async fn certificates_are_rotated() {
         .fault("restart under the new authority", restart, async |_| {})
         .await;
     trial.end();
+}
+
+/// A mesh over stores of its own, with a proxy on every way to them.
+struct Shared {
+    database: Server,
+    vectors: Cluster,
+    trial: Trial,
+}
+
+impl Shared {
+    async fn start(name: &'static str) -> Self {
+        let database = block_in_place(|| Server::start(&[]));
+        let vectors = Cluster::start(3).await;
+        let builder = Mesh::builder(Form::PerRole)
+            .postgres(&stores::database(&database).await)
+            .proxied();
+        // Without a model there are no vectors to lose.
+        let builder = match default_model_dir().join("model.safetensors").is_file() {
+            true => builder.model().qdrant(&vectors.urls()),
+            false => builder,
+        };
+        let trial = Trial::start(name, builder).await;
+        Self {
+            database,
+            vectors,
+            trial,
+        }
+    }
+
+    /// The whole server goes and comes back, by `end`.
+    async fn database_goes(&mut self, what: &str, end: impl Fn(&Server)) {
+        let database = &self.database;
+        let go = async |_: &mut Mesh| block_in_place(|| end(database));
+        let come = async |_: &mut Mesh| block_in_place(|| database.start_again());
+        self.trial.fault(what, go, come).await;
+    }
+
+    /// A rule on every way to some stores.
+    async fn cut_off(&mut self, what: &str, targets: &[Target], rule: Rule) {
+        let cut =
+            async |mesh: &mut Mesh| targets.iter().for_each(|to| mesh.fault_before(*to, rule));
+        let heal = async |mesh: &mut Mesh| mesh.heal();
+        self.trial.fault(what, cut, heal).await;
+    }
+
+    /// Servers of the vector store go as by a crash, and come back.
+    async fn vectors_go(&mut self, what: &str, numbers: &[usize]) {
+        let vectors = std::sync::Mutex::new(&mut self.vectors);
+        let go = async |_: &mut Mesh| {
+            let mut vectors = vectors.lock().unwrap();
+            numbers.iter().for_each(|number| vectors.stop(*number));
+        };
+        let come = async |_: &mut Mesh| {
+            let mut vectors = vectors.lock().unwrap();
+            let start = async {
+                for number in numbers {
+                    vectors.start_again(*number).await;
+                }
+            };
+            block_in_place(|| tokio::runtime::Handle::current().block_on(start));
+        };
+        self.trial.fault(what, go, come).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kill_9_of_each_role_over_shared_stores() {
+    let mut shared = Shared::start("postgres, qdrant").await;
+    kills(&mut shared.trial).await;
+    shared.trial.end();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_goes_and_comes_back() {
+    let mut shared = Shared::start("postgres, qdrant: database").await;
+    shared
+        .database_goes("PostgreSQL crashes", Server::crash)
+        .await;
+    shared
+        .database_goes("PostgreSQL is restarted", Server::stop)
+        .await;
+    let database = [Target::Database];
+    shared
+        .cut_off("partition, all to PostgreSQL", &database, Rule::BlackHole)
+        .await;
+    shared
+        .cut_off("refused, all to PostgreSQL", &database, Rule::Refuse)
+        .await;
+    let dropped = Rule::DropAnswers(Duration::from_millis(100));
+    shared
+        .cut_off("reset after commit, PostgreSQL", &database, dropped)
+        .await;
+    for role in [Role::Journal, Role::Policy, Role::Retrieval] {
+        let cut = async |mesh: &mut Mesh| mesh.fault(Some(role), database[0], Rule::BlackHole);
+        let heal = async |mesh: &mut Mesh| mesh.heal();
+        let what = format!("partition, {role} to PostgreSQL");
+        shared.trial.fault(&what, cut, heal).await;
+    }
+    shared.trial.end();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vector_store_that_goes_and_comes_back() {
+    if !default_model_dir().join("model.safetensors").is_file() {
+        eprintln!(
+            "SKIPPED: without the embedding model there are no vectors; run `com model pull`"
+        );
+        return;
+    }
+    let mut shared = Shared::start("postgres, qdrant: vectors").await;
+    shared.vectors_go("one Qdrant server crashes", &[0]).await;
+    shared
+        .vectors_go("all Qdrant servers crash", &[0, 1, 2])
+        .await;
+    let all = [0, 1, 2].map(Target::Vectors);
+    shared
+        .cut_off(
+            "partition, index to one Qdrant server",
+            &all[..1],
+            Rule::BlackHole,
+        )
+        .await;
+    shared
+        .cut_off("partition, index to Qdrant", &all, Rule::BlackHole)
+        .await;
+    assert!(shared.vectors.searches() > 0, "candidates came from there");
+    shared.trial.end();
 }
 
 /// A small file system of its own; gone with this.

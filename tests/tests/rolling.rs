@@ -3,7 +3,7 @@
 //! The clients are the program's own: each has channels over both gateways, which spread calls over those that
 //! serve and send again what no server began with. So a client sees what a user of `com --server` sees. Roles
 //! without data of their own have two replicas; with SQLite the journal and the policies have one, whose callers
-//! wait for it within their deadlines.
+//! wait for it within their deadlines. Over PostgreSQL every role has two, of which one journal stands by.
 
 #![recursion_limit = "256"]
 #![allow(
@@ -13,9 +13,12 @@
     clippy::print_stdout
 )]
 
+mod stores;
+
 use std::time::Duration;
 
 use commonplace_node::Role;
+use commonplace_testkit::Server;
 use commonplace_tests::load::{Audit, Load, MIXED, audit, open};
 use commonplace_tests::mesh::{Form, Mesh, MeshBuilder};
 
@@ -25,14 +28,13 @@ fn per_second() -> u32 {
     set.and_then(|text| text.parse().ok()).unwrap_or(200)
 }
 
-fn replicated(builder: MeshBuilder) -> MeshBuilder {
-    [Role::Ingest, Role::Index, Role::Retrieval, Role::Gateway]
-        .into_iter()
-        .fold(builder, |builder, role| builder.replicas(role, 2))
+fn twice(builder: MeshBuilder, roles: &[Role]) -> MeshBuilder {
+    let twice = |builder: MeshBuilder, role: &Role| builder.replicas(*role, 2);
+    roles.iter().fold(builder, twice)
 }
 
 async fn roll(builder: MeshBuilder) {
-    let mut mesh = replicated(builder).start().await;
+    let mut mesh = builder.start().await;
     open(&mesh.channels()).await;
     let load = Load {
         per_second: per_second(),
@@ -70,5 +72,13 @@ async fn roll(builder: MeshBuilder) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_role_restarts_without_a_failed_call() {
-    roll(Mesh::builder(Form::PerRole)).await;
+    let stateless = [Role::Ingest, Role::Index, Role::Retrieval, Role::Gateway];
+    roll(twice(Mesh::builder(Form::PerRole), &stateless)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_role_restarts_over_postgres_without_a_failed_call() {
+    let database = stores::database(Server::shared()).await;
+    let builder = Mesh::builder(Form::PerRole).postgres(&database);
+    roll(twice(builder, &Role::ALL)).await;
 }
