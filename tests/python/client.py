@@ -95,6 +95,26 @@ def test_nothing_unmasked_comes_in():
     assert status == 200 and b"Login" in body and b"correct-horse" not in body, body
 
 
+def test_compressed_calls_and_large_pages_are_read_with_the_defaults_of_grpc():
+    with grpc.insecure_channel(ADDRESS, compression=grpc.Compression.Gzip) as channel:
+        large = [
+            common.EventDraft(artifact_type="runlog", title=f"large run {number}", text="step ok, nothing else\n" * 40_000)
+            for number in range(8)
+        ]
+        ingest_grpc.IngestServiceStub(channel).IngestEvents(ingest.IngestEventsRequest(events=large), timeout=60)
+        request = journal.QueryEventsRequest(page_size=1_000)
+        titles, pages = [], 0
+        while True:
+            # More than 4 MiB in one answer would end the call here.
+            page = journal_grpc.JournalServiceStub(channel).QueryEvents(request, timeout=60)
+            titles += [event.title for event in page.events if event.title.startswith("large run")]
+            pages += 1
+            request.page_token = page.next_page_token
+            if not page.next_page_token:
+                break
+        assert len(titles) == 8 and pages > 1, (titles, pages)
+
+
 def test_json_says_the_same():
     status, body = http("POST", "/retrieve", {"query": "retries", "budget_tokens": 500})
     assert status == 200, body

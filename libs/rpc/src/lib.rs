@@ -18,6 +18,7 @@
 
 mod allow;
 mod channel;
+mod compression;
 pub mod context;
 pub mod convert;
 mod failure;
@@ -29,6 +30,7 @@ pub mod tls;
 
 pub use allow::AllowList;
 pub use channel::{Channel, parse_grpc_timeout};
+pub use compression::Compression;
 pub use failure::{Code, DOMAIN, Failure, Reason, status};
 pub use remote::{Endpoint, FixedList, RemoteOptions, Resolver, TransportOptions};
 pub use serve::{Layered, Limits};

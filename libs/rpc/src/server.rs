@@ -17,6 +17,7 @@ use tonic::body::Body;
 use tower::Service;
 
 use crate::allow::AllowList;
+use crate::compression::Compressed;
 use crate::tls::Tls;
 use accept::Listening;
 use gate::Gate;
@@ -58,6 +59,8 @@ pub struct ServerOptions {
     pub readiness: Readiness,
     /// Connections at the same time; more are told to come back, and closed.
     pub max_connections: usize,
+    /// Messages of answers from so many bytes on are compressed for callers that name gzip or zstd; none: never.
+    pub compress_from: Option<usize>,
 }
 
 impl Default for ServerOptions {
@@ -67,6 +70,7 @@ impl Default for ServerOptions {
             allow: None,
             readiness: Readiness::default(),
             max_connections: 10_000,
+            compress_from: None,
         }
     }
 }
@@ -90,7 +94,9 @@ impl Server {
     pub async fn bind_with(address: &str, options: ServerOptions) -> Result<Self, ServerError> {
         let (listener, local) = listen(address).await?;
         let gate = Arc::new(Gate::new(options.allow, &options.readiness));
-        let service = Routed::new(gate.clone().service());
+        // Outermost: everything behind it sees messages as they are.
+        let service = Compressed::new(gate.clone().service(), options.compress_from);
+        let service = Routed::new(service);
         let address = ListenAddress(local);
         let listening = Listening::start(
             listener,

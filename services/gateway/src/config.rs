@@ -16,6 +16,8 @@ pub struct Options {
     /// Connections at the same time; more are told to come back, and closed. `com serve` lowers it to three
     /// quarters of the files that the process may have open.
     pub max_connections: usize,
+    /// Messages of gRPC answers from so many bytes on are compressed for callers that name gzip or zstd; 0: never.
+    pub compress_from_bytes: usize,
     /// Largest JSON body in bytes.
     pub max_json_bytes: usize,
     /// Bytes of all JSON bodies together that are being read or served; more are refused for the moment.
@@ -34,6 +36,7 @@ impl Default for Options {
             allowed_origins: Vec::new(),
             allowed_hosts: Vec::new(),
             max_connections: 10_000,
+            compress_from_bytes: 16 << 10,
             max_json_bytes: 32 << 20,
             max_json_bytes_in_flight: 128 << 20,
             timeout_seconds: 60,

@@ -63,6 +63,7 @@ impl Ports {
                 allow: None,
                 readiness: surroundings.readiness.clone(),
                 max_connections: options.gateway.max_connections,
+                compress_from: Some(options.gateway.compress_from_bytes).filter(|bytes| *bytes > 0),
             };
             ports.public = Some(Server::bind_with(&options.listen, settings).await?);
         }
@@ -72,6 +73,7 @@ impl Ports {
                 tls: surroundings.tls.clone(),
                 readiness: surroundings.readiness.clone(),
                 max_connections: options.gateway.max_connections,
+                compress_from: Some(options.transport.compress_from_bytes),
             };
             ports.services = Some(Server::bind_with(address, settings).await?);
         }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod browsers;
+mod clients;
 mod common;
 mod documents;
 mod limits;

@@ -19,6 +19,7 @@ use super::pool::Shared;
 use super::replay::Replay;
 use super::retry::delay;
 use crate::channel::{deadline_header, out_of_time};
+use crate::compression::Asking;
 use crate::methods::{Method, method};
 use crate::server::MESSAGE_BYTES;
 use crate::{Code, Failure};
@@ -56,6 +57,8 @@ pub(crate) async fn send(
 ) -> Result<Response<Body>, tonic::Status> {
     let facts = method(request.uri().path());
     let (head, body) = request.into_parts();
+    let options = &shared.options;
+    let asking = Asking::new(options.compression, options.compress_from);
     let replay = Replay::new(body, shared.options.retry.buffer_bytes);
     let patience = Instant::now() + shared.options.patience;
     let until = deadline.map_or(patience, |deadline| deadline.min(patience));
@@ -73,39 +76,40 @@ pub(crate) async fn send(
         let mut attempt = Request::from_parts(head.clone(), body);
         *attempt.uri_mut() = target(&picked.member.endpoint, head.uri.path());
         deadline_header(deadline, attempt.headers_mut())?;
-        let (answer, error, pause) = match attempt_once(&picked, attempt, facts, deadline).await {
-            Attempt::Answered(answer) => return Ok(answer),
-            Attempt::NotBegun {
-                problem,
-                answer,
-                asked,
-            } => {
-                if answer.is_some() {
-                    picked.member.rest(asked.unwrap_or(REST));
+        let (answer, error, pause) =
+            match attempt_once(&picked, asking, attempt, facts, deadline).await {
+                Attempt::Answered(answer) => return Ok(answer),
+                Attempt::NotBegun {
+                    problem,
+                    answer,
+                    asked,
+                } => {
+                    if answer.is_some() {
+                        picked.member.rest(asked.unwrap_or(REST));
+                    }
+                    refused += 1;
+                    let again = Instant::now() < until && replay.can_repeat();
+                    // An endpoint that rests is waited for by the choice itself.
+                    let pause = match refused {
+                        1 => Duration::ZERO,
+                        count => delay(&shared.options.retry, &shared.random, count, None),
+                    };
+                    (answer, unreachable(&problem, false), again.then_some(pause))
                 }
-                refused += 1;
-                let again = Instant::now() < until && replay.can_repeat();
-                // An endpoint that rests is waited for by the choice itself.
-                let pause = match refused {
-                    1 => Duration::ZERO,
-                    count => delay(&shared.options.retry, &shared.random, count, None),
-                };
-                (answer, unreachable(&problem, false), again.then_some(pause))
-            }
-            Attempt::Broken {
-                problem,
-                answer,
-                asked,
-            } => {
-                sent += 1;
-                let again = facts.repeatable
-                    && sent < shared.options.retry.attempts
-                    && replay.can_repeat()
-                    && shared.budget.withdraw();
-                let pause = delay(&shared.options.retry, &shared.random, sent, asked);
-                (answer, unreachable(&problem, true), again.then_some(pause))
-            }
-        };
+                Attempt::Broken {
+                    problem,
+                    answer,
+                    asked,
+                } => {
+                    sent += 1;
+                    let again = facts.repeatable
+                        && sent < shared.options.retry.attempts
+                        && replay.can_repeat()
+                        && shared.budget.withdraw();
+                    let pause = delay(&shared.options.retry, &shared.random, sent, asked);
+                    (answer, unreachable(&problem, true), again.then_some(pause))
+                }
+            };
         let fits =
             |pause: &Duration| deadline.is_none_or(|deadline| Instant::now() + *pause < deadline);
         match (pause.filter(fits), answer) {
@@ -157,6 +161,7 @@ fn target(endpoint: &Endpoint, path: &str) -> Uri {
 
 async fn attempt_once(
     picked: &Picked,
+    asking: Asking,
     request: Request<Body>,
     facts: Method,
     deadline: Option<Instant>,
@@ -164,8 +169,9 @@ async fn attempt_once(
     let running = picked.member.enter();
     let mut waiting = Waiting::new(picked);
     let mut sender = picked.link.sender.clone();
+    let request = asking.request(request, &picked.link.reads);
     let response = match sender.try_send_request(request).await {
-        Ok(response) => response.map(Body::new),
+        Ok(response) => asking.answer(response.map(Body::new), &picked.link.reads),
         Err(mut error) => {
             waiting.over = true;
             let unsent = error.take_message().is_some();
@@ -285,7 +291,7 @@ enum Collected {
 async fn collect(mut body: Body) -> Result<Body, Collected> {
     let (mut frames, mut bytes) = (Vec::new(), 0);
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(Collected::Broken)?;
+        let frame = frame.map_err(broken)?;
         bytes += frame.data_ref().map_or(0, bytes::Bytes::len);
         if bytes > MESSAGE_BYTES + (64 << 10) {
             return Err(Collected::TooLarge);
@@ -293,6 +299,14 @@ async fn collect(mut body: Body) -> Result<Body, Collected> {
         frames.push(frame);
     }
     Ok(Body::new(Whole(frames.into_iter())))
+}
+
+/// A message that is too large once it is opened is no reason to ask again.
+fn broken(status: tonic::Status) -> Collected {
+    match Failure::from_status(&status).reason == "MESSAGE_TOO_LARGE" {
+        true => Collected::TooLarge,
+        false => Collected::Broken(status),
+    }
 }
 
 struct Whole(std::vec::IntoIter<Frame<bytes::Bytes>>);

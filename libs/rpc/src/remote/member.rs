@@ -15,6 +15,7 @@ use tonic_health::pb::health_client::HealthClient;
 use super::Endpoint;
 use super::connect::{Connection, Heard, connect};
 use super::pool::Shared;
+use crate::compression::Reads;
 
 /// A peer that was silent for this long while a call waited is dialled anew.
 const SILENCE: Duration = Duration::from_secs(1);
@@ -47,6 +48,8 @@ struct State {
 pub(crate) struct Link {
     pub(crate) sender: SendRequest<Body>,
     pub(crate) heard: Arc<Heard>,
+    /// Whether the peer reads compressed requests; it says so with its first answer.
+    pub(crate) reads: Arc<Reads>,
 }
 
 impl Member {
@@ -204,6 +207,7 @@ impl Member {
             state.connection = Some(Link {
                 sender: sender.clone(),
                 heard,
+                reads: Arc::default(),
             });
             state.serving = !watched;
             state.tried = !watched;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Compression;
 use crate::tls::Tls;
 
 /// How remote services are reached.
@@ -23,6 +24,10 @@ pub struct RemoteOptions {
     pub resolve_spacing: Duration,
     /// Which calls are repeated, and how often.
     pub retry: RetryOptions,
+    /// With what messages are compressed, where the peer agrees.
+    pub compression: Compression,
+    /// Shorter messages go as they are.
+    pub compress_from: usize,
     /// Our certificate and whom we trust; needed for `https` addresses.
     pub tls: Option<Tls>,
     /// The role that the peer's certificate must carry. Without one its name must be the address's host.
@@ -92,6 +97,11 @@ pub struct TransportOptions {
     pub retry_budget_per_second: u32,
     /// A request over this many bytes is sent once.
     pub retry_buffer_bytes: usize,
+    /// With what messages between services are compressed: `none`, `gzip` or `zstd`. Worth its time where bytes
+    /// are slow or are paid for, between zones for example.
+    pub compression: Compression,
+    /// Messages of fewer bytes go as they are.
+    pub compress_from_bytes: usize,
 }
 
 impl Default for TransportOptions {
@@ -109,6 +119,8 @@ impl Default for TransportOptions {
             retry_budget_percent: 20,
             retry_budget_per_second: 10,
             retry_buffer_bytes: 4 << 20,
+            compression: Compression::None,
+            compress_from_bytes: 4_096,
         }
     }
 }
@@ -131,6 +143,8 @@ impl TransportOptions {
                 budget_floor: f64::from(self.retry_budget_per_second),
                 buffer_bytes: self.retry_buffer_bytes,
             },
+            compression: self.compression,
+            compress_from: self.compress_from_bytes,
             tls: None,
             peer_role: None,
             health_service: None,

@@ -4,6 +4,7 @@
 
 mod cancel;
 mod common;
+mod compression;
 mod endpoints;
 mod health;
 mod limits;
