@@ -9,6 +9,7 @@ use commonplace_types::Clock;
 use tokio::sync::watch;
 
 use crate::append::{Append, Appended};
+use crate::credits::Credits;
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::leader::Part;
 use crate::store::{CreateRef, FILE, MIGRATIONS, RefEntry, Store, Write, Written};
@@ -28,6 +29,8 @@ struct Inner {
     running: Mutex<Option<Running>>,
     stopping: watch::Sender<bool>,
     heartbeat: Duration,
+    /// Of all tails.
+    credits: Arc<Credits>,
 }
 
 /// What ends at shutdown.
@@ -104,6 +107,7 @@ pub async fn start_with(
         })),
         stopping: watch::Sender::new(false),
         heartbeat: options.heartbeat(),
+        credits: Credits::new((options.tail_mebibytes as u64) << 20),
     };
     Ok(Journal {
         inner: Arc::new(inner),
@@ -179,5 +183,9 @@ impl Journal {
 
     pub(crate) fn heartbeat(&self) -> Duration {
         self.inner.heartbeat
+    }
+
+    pub(crate) fn credits(&self) -> &Arc<Credits> {
+        &self.inner.credits
     }
 }

@@ -29,6 +29,7 @@ mod body;
 mod commit;
 mod config;
 mod convert;
+mod credits;
 mod entropy;
 mod error;
 mod journal;

@@ -21,8 +21,11 @@ use crate::{Journal, JournalError};
 
 /// Most events, commits or projects of a page, and most ids of one fetch.
 const PAGE: usize = 1_000;
-/// Most bytes of a page, or of a fetch by id, as it is sent; far below what a message may hold.
-const PAGE_BYTES: usize = 16 << 20;
+/// Most bytes of a page as it is sent, but for a single event that is larger: what clients of all languages read
+/// without being told to, less the page's own fields.
+const PAGE_BYTES: usize = (4 << 20) - (64 << 10);
+/// Most bytes of a fetch by id, which has no next page.
+const FETCH_BYTES: usize = 16 << 20;
 /// Most bytes that one field adds to its content as it is sent: tags and lengths.
 const FIELD_BYTES: usize = 8;
 /// Bytes of an event's fields of fixed or small size: ids, times, checksum, numbers.
@@ -162,7 +165,7 @@ impl Journal {
                 bytes += sent_bytes(event);
                 events.push(event.clone());
             }
-            if bytes > PAGE_BYTES {
+            if bytes > FETCH_BYTES {
                 let problem = "these events are too large for one answer: ask for fewer";
                 return Err(Invalid::new("ids", problem).into());
             }

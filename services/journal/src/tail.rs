@@ -1,8 +1,9 @@
 //! Whole commits in order, from a cursor on, without end.
 //!
-//! A subscriber has two pages of about a megabyte at most, the one it takes and the one after it, however
-//! slow it is and whatever is appended meanwhile. A tail wakes when a commit is made; while nothing happens
-//! it sends heartbeats with the head, so that a reader notices when it has lost something.
+//! A subscriber has two pages of about a megabyte, or of one larger commit, at most: the one it takes and the one
+//! after it, however slow it is and whatever is appended meanwhile; and all of them together have no more than
+//! [`Credits`](crate::credits) allow. A tail wakes when a commit is made; while nothing happens it sends heartbeats
+//! with the head, so that a reader notices when it has lost something.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -15,6 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::credits::{Credits, Paid, Slot};
 use crate::state::Project;
 use crate::store::{Frame, Store};
 use crate::token::{Kind, Refused};
@@ -76,8 +78,8 @@ impl Journal {
             project,
             next,
             at,
-            read: VecDeque::new(),
-            ahead: None,
+            held: self.credits().slot(),
+            credits: self.credits().clone(),
             ended: false,
         };
         let messages = futures::stream::unfold(follower, |mut follower| async move {
@@ -133,10 +135,24 @@ struct Follower {
     next: u64,
     /// The hash of the commit before it.
     at: Option<CommitHash>,
-    read: VecDeque<Frame>,
-    /// The page after that, being read meanwhile.
-    ahead: Option<JoinHandle<Result<Vec<Frame>, JournalError>>>,
+    held: Arc<Slot<Held>>,
+    credits: Arc<Credits>,
     ended: bool,
+}
+
+/// What was read for a reader and not taken by it. It may be let go of at any time and is then read again.
+#[derive(Default)]
+struct Held {
+    frames: VecDeque<Frame>,
+    /// What the frames cost, until the last was taken.
+    _paid: Option<Paid>,
+    /// The page after them, being read meanwhile; none if there was no room for it.
+    ahead: Option<JoinHandle<Result<Option<Page>, JournalError>>>,
+}
+
+struct Page {
+    frames: Vec<Frame>,
+    paid: Option<Paid>,
 }
 
 impl Follower {
@@ -156,14 +172,16 @@ impl Follower {
                 return Err(JournalError::Stopping);
             }
             self.store.leading()?;
-            if let Some(frame) = self.read.pop_front() {
+            if let Some(frame) = self.held.with(|held| held.frames.pop_front()) {
                 return self.frame(frame);
             }
             let newest = *self.newest.borrow_and_update();
             if newest >= self.next {
-                self.read = self.page(newest).await?.into();
+                self.fetch(newest).await?;
                 continue;
             }
+            // Whoever waits for what is to come needs no room.
+            self.held.with(|held| *held = Held::default());
             tokio::select! {
                 _ = self.newest.changed() => {}
                 _ = self.stopping.changed() => {}
@@ -175,34 +193,66 @@ impl Follower {
         }
     }
 
-    /// The next page; the one after it, if there is one already, is read while this one is taken.
-    async fn page(&mut self, newest: u64) -> Result<Vec<Frame>, JournalError> {
-        let mut page = match self.ahead.take() {
+    /// Holds the next page; the one after it, if there is one already, is read while this one is taken.
+    async fn fetch(&mut self, newest: u64) -> Result<(), JournalError> {
+        let ahead = self.held.with(std::mem::take).ahead;
+        let ahead = match ahead {
             Some(task) => task.await.unwrap_or(Err(JournalError::Stopping))?,
-            None => self.store.frames(&self.project, self.next).await?,
+            None => None,
+        };
+        let mut page = match ahead {
+            Some(page) => page,
+            None => self.read().await?,
         };
         // A reading connection can lag behind the writer for a moment when the disk has just been full.
         for _ in 0..LAGGING_READS {
-            if !page.is_empty() {
+            if !page.frames.is_empty() {
                 break;
             }
             tokio::time::sleep(LAG).await;
-            page = self.store.frames(&self.project, self.next).await?;
+            page = self.read().await?;
         }
-        if page.is_empty() {
+        let Some(last) = page.frames.last() else {
             return Err(JournalError::damaged(format!(
                 "commit {} is missing",
                 self.next
             )));
-        }
-        let after = page.last().map(|frame| frame.commit.number + 1);
-        if let Some(from) = after.filter(|from| *from <= newest) {
-            let (store, project) = (self.store.clone(), self.project.clone());
-            self.ahead = Some(tokio::spawn(
-                async move { store.frames(&project, from).await },
-            ));
-        }
-        Ok(page)
+        };
+        let after = last.commit.number + 1;
+        self.held.with(|held| {
+            *held = Held {
+                frames: page.frames.into(),
+                _paid: page.paid,
+                ahead: (after <= newest).then(|| self.read_ahead(after)),
+            };
+        });
+        Ok(())
+    }
+
+    /// Reads the next page, when there is room for it.
+    async fn read(&mut self) -> Result<Page, JournalError> {
+        let page = self.store.frame_page(&self.project, self.next).await?;
+        let paid = tokio::select! {
+            paid = self.credits.pay(page.bytes()) => paid,
+            _ = self.stopping.changed() => return Err(JournalError::Stopping),
+        };
+        let frames = self.store.frames(&self.project, &page).await?;
+        Ok(Page { frames, paid })
+    }
+
+    /// Reads a page, if there is room for it now.
+    fn read_ahead(&self, from: u64) -> JoinHandle<Result<Option<Page>, JournalError>> {
+        let (store, project) = (self.store.clone(), self.project.clone());
+        let credits = self.credits.clone();
+        tokio::spawn(async move {
+            let page = store.frame_page(&project, from).await?;
+            let Some(paid) = credits.try_pay(page.bytes()) else {
+                return Ok(None);
+            };
+            let frames = store.frames(&project, &page).await?;
+            let paid = Some(paid);
+            Ok(Some(Page { frames, paid }))
+        })
     }
 
     fn frame(&mut self, frame: Frame) -> Result<Tailed, JournalError> {

@@ -6,7 +6,7 @@ mod common;
 use std::time::Duration;
 
 use common::*;
-use commonplace_journal::{Frame, JournalError, TailItem, TailStream};
+use commonplace_journal::{Frame, JournalError, Options, TailItem, TailStream};
 use commonplace_testkit::{Backend, Site, each_backend};
 use commonplace_types::ProjectName;
 use futures::StreamExt;
@@ -16,6 +16,7 @@ each_backend!(
     resuming_is_exclusive_at_every_point_and_after_a_restart,
     an_append_wakes_a_waiting_tail,
     a_slow_reader_misses_nothing,
+    readers_that_do_not_come_take_no_room_from_others,
     wrong_cursors_are_told_apart,
     a_restored_journal_knows_cursors_of_the_lost_history,
     shutdown_ends_a_tail,
@@ -142,6 +143,40 @@ async fn a_slow_reader_misses_nothing(backend: Backend) {
     let (frames, _) = take_to(&mut follow, 602).await;
     assert_eq!(frames.len(), 601);
     assert_eq!(frames.last().unwrap().events.len(), 4);
+}
+
+async fn readers_that_do_not_come_take_no_room_from_others(backend: Backend) {
+    let options = Options {
+        heartbeat_ms: 50,
+        tail_mebibytes: 32,
+        ..Options::default()
+    };
+    let fixture = Fixture::with(Site::new(backend), options).await;
+    for number in 0..12 {
+        let large = (0..3).map(|part| {
+            let mut event = draft(&format!("{number} {part}"));
+            event.text = "x".repeat(1 << 20);
+            event
+        });
+        fixture.append("main", large.collect()).await;
+    }
+    // Each holds a commit of 3 MiB and reads the next: more than there is room for, if nobody let go.
+    let mut slow = Vec::new();
+    for _ in 0..8 {
+        let mut tail = tail(&fixture, "").await.unwrap();
+        slow.push((take_to(&mut tail, 1).await, tail));
+    }
+    let mut quick = tail(&fixture, "").await.unwrap();
+    let all = tokio::time::timeout(Duration::from_secs(30), take_to(&mut quick, 12)).await;
+    let (all, _) = all.expect("a reader that comes gets on");
+    assert_eq!(all.len(), 13);
+    for ((first, _), mut tail) in slow {
+        let (rest, _) = take_to(&mut tail, 12).await;
+        let frames = first.iter().chain(&rest);
+        let hashes: Vec<_> = frames.map(|frame| frame.commit.hash).collect();
+        let expected: Vec<_> = all.iter().map(|frame| frame.commit.hash).collect();
+        assert_eq!(hashes, expected);
+    }
 }
 
 async fn wrong_cursors_are_told_apart(backend: Backend) {

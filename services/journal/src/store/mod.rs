@@ -139,6 +139,22 @@ pub struct Frame {
     pub events: Vec<Event>,
 }
 
+/// Consecutive commits whose frames are read together.
+#[derive(Debug)]
+pub(crate) struct FramePage {
+    /// Hash of the commit before the first.
+    pub(crate) previous: Option<CommitHash>,
+    pub(crate) commits: Vec<Arc<Commit>>,
+}
+
+impl FramePage {
+    /// What its frames take in memory, about: contents, and for each event its names and numbers.
+    pub(crate) fn bytes(&self) -> u64 {
+        let of = |commit: &Arc<Commit>| commit.bytes + 512 * (u64::from(commit.event_count()) + 1);
+        self.commits.iter().map(of).sum()
+    }
+}
+
 /// Where a page of events ended: the time and id of its last.
 pub(crate) type EventPlace = (Timestamp, EventId);
 

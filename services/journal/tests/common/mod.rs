@@ -32,10 +32,21 @@ pub fn start_time() -> Timestamp {
 }
 
 pub async fn open(site: &Site, clock: Arc<ManualClock>) -> Result<Journal, JournalError> {
-    let options = Options {
+    open_with(site, clock, options()).await
+}
+
+fn options() -> Options {
+    Options {
         heartbeat_ms: 50,
         ..Options::default()
-    };
+    }
+}
+
+async fn open_with(
+    site: &Site,
+    clock: Arc<ManualClock>,
+    options: Options,
+) -> Result<Journal, JournalError> {
     let entropy = Arc::new(SystemEntropy::from_key([7; 32]));
     start_with(options, site.place("journal"), clock, entropy).await
 }
@@ -46,8 +57,12 @@ impl Fixture {
     }
 
     pub async fn at(site: Site) -> Self {
+        Self::with(site, options()).await
+    }
+
+    pub async fn with(site: Site, options: Options) -> Self {
         let clock = Arc::new(ManualClock::new(start_time()));
-        let journal = open(&site, clock.clone()).await.unwrap();
+        let journal = open_with(&site, clock.clone(), options).await.unwrap();
         Self {
             journal,
             clock,

@@ -14,7 +14,7 @@ use crate::JournalError;
 use crate::commit::Commit;
 use crate::query::Selection;
 use crate::state::Project;
-use crate::store::{EventPlace, Frame};
+use crate::store::{EventPlace, Frame, FramePage};
 
 /// Commits read at once for a tail.
 const FRAME_COMMITS: u32 = 512;
@@ -241,23 +241,33 @@ impl SqlStore {
         Ok(())
     }
 
-    /// Commits with their events from a number on: at least one if there is one, about a megabyte.
-    pub(crate) async fn frames(
+    /// Which commits the next page of frames holds, from a number on: at least one if there is one, up to about a
+    /// megabyte. Their events are not read yet.
+    pub(crate) async fn frame_page(
         &self,
         project: &Project,
         from: u64,
-    ) -> Result<Vec<Frame>, JournalError> {
-        let commits = self.page_of_commits(project.key, from).await?;
-        let (previous, page) = match commits.first() {
-            Some(first) if first.number < from => (Some(first.hash), &commits[1..]),
-            _ => (None, &commits[..]),
+    ) -> Result<FramePage, JournalError> {
+        let mut commits = self.page_of_commits(project.key, from).await?;
+        let previous = match commits.first() {
+            Some(first) if first.number < from => Some(commits.remove(0).hash),
+            _ => None,
         };
-        let page = cut(page);
-        let mut events = self.events_of(project.key, page).await?;
+        commits.truncate(cut(&commits).len());
+        Ok(FramePage { previous, commits })
+    }
+
+    /// The frames of a page.
+    pub(crate) async fn frames(
+        &self,
+        project: &Project,
+        page: &FramePage,
+    ) -> Result<Vec<Frame>, JournalError> {
+        let mut events = self.events_of(project.key, &page.commits).await?;
         let state = project.read();
-        let mut previous = previous;
-        let mut frames = Vec::with_capacity(page.len());
-        for commit in page {
+        let mut previous = page.previous;
+        let mut frames = Vec::with_capacity(page.commits.len());
+        for commit in &page.commits {
             let held = (commit.first_position..=commit.last_position)
                 .map(|position| {
                     let at = LaneInterval {
