@@ -2,7 +2,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::StorageError;
 
@@ -12,7 +12,9 @@ use crate::StorageError;
 pub struct Options {
     /// `postgres://user@host:port/database`, with `sslmode`, `sslrootcert`, `sslcert` and `sslkey` as
     /// libpq has them. It must lead to the primary: what guards a write is read where the write goes.
-    /// Empty: each service keeps a SQLite file in the data folder.
+    /// Empty: each service keeps a SQLite file in the data folder. A password in it is not shown by
+    /// `com config dump`.
+    #[serde(serialize_with = "without_password")]
     pub url: String,
     /// File that holds the password, so that the URL need not; read when connections are opened. Empty: none.
     pub password_file: PathBuf,
@@ -105,19 +107,35 @@ impl Options {
         within("leader_lease_ms", self.leader_lease_ms, 500, 60_000)
     }
 
-    /// The URL with its password blotted out.
+    /// The URL without the password that it may hold, before the host or as a parameter.
     fn shown_url(&self) -> String {
-        let Some((scheme, rest)) = self.url.split_once("://") else {
-            return self.url.clone();
-        };
-        match rest.rsplit_once('@') {
-            Some((user, place)) => {
-                let name = user.split(':').next().unwrap_or_default();
-                format!("{scheme}://{name}@{place}")
-            }
-            None => self.url.clone(),
-        }
+        shown(&self.url)
     }
+}
+
+fn shown(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    let (place, parameters) = rest.split_once('?').unwrap_or((rest, ""));
+    let is_shown = |one: &&str| !one.to_ascii_lowercase().starts_with("password=");
+    let parameters: Vec<&str> = parameters.split('&').filter(is_shown).collect();
+    let rest = match parameters.join("&") {
+        none if none.is_empty() => place.to_owned(),
+        parameters => format!("{place}?{parameters}"),
+    };
+    match rest.rsplit_once('@') {
+        Some((user, host)) => {
+            let name = user.split(':').next().unwrap_or_default();
+            format!("{scheme}://{name}@{host}")
+        }
+        None => format!("{scheme}://{rest}"),
+    }
+}
+
+/// Settings are printed; secrets are not.
+fn without_password<S: Serializer>(url: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&shown(url))
 }
 
 fn within(field: &'static str, found: u64, least: u64, most: u64) -> Result<(), StorageError> {
@@ -249,5 +267,30 @@ mod tests {
         let shown = format!("{settings:?}");
         assert!(!shown.contains("s3") && !shown.contains("cr@"), "{shown}");
         assert!(shown.contains("postgres://ann@db/x"), "{shown}");
+    }
+
+    #[test]
+    fn a_url_is_printed_without_its_password_wherever_it_stands() {
+        let check = |url: &str, expected: &str| {
+            let printed = serde_json::to_value(options(url)).unwrap();
+            assert_eq!(printed["url"], expected);
+        };
+        check("", "");
+        check("postgres://db/x", "postgres://db/x");
+        check("postgres://ann@db/x", "postgres://ann@db/x");
+        check("postgres://ann:s3cret@db/x", "postgres://ann@db/x");
+        check(
+            "postgres://ann:s3?cr@t@db:5432/x",
+            "postgres://ann@db:5432/x",
+        );
+        check(
+            "postgres://ann@db/x?password=s3cret&sslmode=require",
+            "postgres://ann@db/x?sslmode=require",
+        );
+        check("postgres://db/x?Password=s3@cret", "postgres://db/x");
+        check(
+            "postgres://ann:s3cret@db/x?sslmode=verify-full",
+            "postgres://ann@db/x?sslmode=verify-full",
+        );
     }
 }

@@ -10,6 +10,7 @@ mod failure;
 mod hint;
 mod open_files;
 mod output;
+mod repository;
 mod session;
 
 use crate::cli::Cli;

@@ -16,6 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::cli::{From, Global, Ingest};
 use crate::failure::Refused;
 use crate::output::{self, DIM, GREEN, RED, paint};
+use crate::repository;
 use crate::session::{self, Session};
 
 /// Bytes sent at a time, and how many such pieces may wait.
@@ -42,27 +43,12 @@ impl Input {
     fn name(&self) -> String {
         match self {
             Self::File(path) => path.display().to_string(),
-            Self::Repository(path) => repository_name(path),
+            Self::Repository(path) => repository::name(path),
             Self::Stdin => "standard input".into(),
             Self::Text(name, _) => name.clone(),
             Self::Bytes(_) => "part of a history".into(),
         }
     }
-}
-
-/// Where a repository lies for everybody: the address it came from, or else its absolute path.
-fn repository_name(path: &Path) -> String {
-    let asked = |arguments: &[&str]| {
-        let mut git = Command::new("git");
-        let output = git.arg("-C").arg(path).args(arguments).output().ok()?;
-        let told = String::from_utf8(output.stdout).ok()?.trim().to_owned();
-        (output.status.success() && !told.is_empty()).then_some(told)
-    };
-    let absolute = || std::fs::canonicalize(path).map(|path| path.display().to_string());
-    asked(&["config", "--get", "remote.origin.url"])
-        .or_else(|| asked(&["rev-parse", "--show-toplevel"]))
-        .or_else(|| absolute().ok())
-        .unwrap_or_else(|| path.display().to_string())
 }
 
 /// What came of all inputs together.
