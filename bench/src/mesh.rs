@@ -24,35 +24,66 @@ const BATCH: usize = 500;
 /// Queries that are asked over and over, so that their vectors are known.
 const QUERIES: usize = 64;
 
-/// Retrieval in each form over equal events, then memory and start of each role's process.
+/// Retrieval in each form over one journal and one index, then memory and start of each role's process.
 pub async fn measure(report: &mut Report) -> anyhow::Result<()> {
-    let mut embedded = None;
+    let mesh = Mesh::builder(Form::Embedded).model().start().await;
+    fill(&mesh.channels()).await?;
+    let base = retrieve(report, &mesh, "embedded", None).await?;
+    let data = mesh.data(Role::Gateway, 0);
+    let _folder = mesh.shutdown().await;
+    let one_process = Mesh::builder(Form::OneProcess);
+    let per_role = Mesh::builder(Form::PerRole);
     let forms = [
-        ("embedded", Form::Embedded),
-        ("one process", Form::OneProcess),
-        ("a process per role", Form::PerRole),
+        ("one process", one_process),
+        ("a process per role", per_role.clone()),
+        ("per role, mutual TLS", per_role.clone().tls()),
+        (
+            "per role, mutual TLS, zstd",
+            per_role.tls().set("transport.compression", "zstd"),
+        ),
     ];
-    for (name, form) in forms {
-        let mesh = Mesh::builder(form).model().start().await;
-        let channels = mesh.channels();
-        fill(&channels).await?;
-        let times = latency(&channels).await?;
-        for (share, text) in [(0.5, "p50"), (0.99, "p99")] {
-            let budget = embedded.filter(|_| share < 0.9).map(|base| base + OVERHEAD);
-            let what = format!("retrieve, {name}, {text}");
-            report.less(GROUP, &what, times.milliseconds(share), "ms", budget);
-        }
-        embedded.get_or_insert(times.milliseconds(0.5));
-        for (role, replica) in mesh.members() {
-            let who = match form {
-                Form::PerRole => role.as_str(),
-                _ => "all roles",
-            };
-            size(report, &mesh, who, (role, replica));
+    for (name, builder) in forms {
+        let builder = builder.model().seed(Role::Journal, &data.join("journal"));
+        let mesh = builder.seed(Role::Index, &data.join("index")).start().await;
+        filled(&mesh.channels()).await?;
+        retrieve(report, &mesh, name, Some(base + OVERHEAD)).await?;
+        // With TLS they are about the same.
+        if !name.contains("TLS") {
+            sizes(report, &mesh);
         }
         mesh.shutdown().await;
     }
     Ok(())
+}
+
+/// Gives the median in milliseconds.
+async fn retrieve(
+    report: &mut Report,
+    mesh: &Mesh,
+    name: &str,
+    budget: Option<f64>,
+) -> anyhow::Result<f64> {
+    let times = latency(&mesh.channels()).await?;
+    let (median, slow) = (times.milliseconds(0.5), times.milliseconds(0.99));
+    report.less(
+        GROUP,
+        &format!("retrieve, {name}, p50"),
+        median,
+        "ms",
+        budget,
+    );
+    report.less(GROUP, &format!("retrieve, {name}, p99"), slow, "ms", None);
+    Ok(median)
+}
+
+fn sizes(report: &mut Report, mesh: &Mesh) {
+    for (role, replica) in mesh.members() {
+        let who = match mesh.form() {
+            Form::PerRole => role.as_str(),
+            _ => "all roles",
+        };
+        size(report, mesh, who, (role, replica));
+    }
 }
 
 fn size(report: &mut Report, mesh: &Mesh, who: &str, (role, replica): (Role, usize)) {
@@ -62,7 +93,7 @@ fn size(report: &mut Report, mesh: &Mesh, who: &str, (role, replica): (Role, usi
     }
     if let Some(span) = mesh.start_up(role, replica) {
         // All processes of a mesh start at once and share the cores.
-        let what = format!("start to serving, {who}, empty");
+        let what = format!("start to serving, {who}");
         report.less(GROUP, &what, span.as_secs_f64() * 1e3, "ms", None);
     }
 }
@@ -78,6 +109,11 @@ async fn fill(channels: &Channels) -> anyhow::Result<()> {
         };
         ingest.ingest_events(request).await?;
     }
+    filled(channels).await
+}
+
+/// Waits until all is indexed.
+async fn filled(channels: &Channels) -> anyhow::Result<()> {
     let mut index = IndexServiceClient::new(channels.index.clone());
     loop {
         let request = GetStatusRequest {

@@ -102,10 +102,25 @@ fn journal(channels: &Channels) -> JournalServiceClient<Channel> {
         .max_encoding_message_size(server::MESSAGE_BYTES)
 }
 
-/// Durable appends: many events at a time, and one at a time from 64 clients.
+/// Durable appends, in a file and on a PostgreSQL server of one's own.
 pub async fn append(report: &mut Report) -> anyhow::Result<()> {
+    append_to(report, "append", "", (20_000.0, Some(3_000.0))).await?;
+    let server = commonplace_testkit::Server::shared();
+    let url = server.url(&server.database(None).await);
+    append_to(report, "PostgreSQL", &url, (10_000.0, None)).await
+}
+
+/// Many events at a time, and one at a time from 64 clients. `url`: the database, empty for a file. `budgets`: of both.
+async fn append_to(
+    report: &mut Report,
+    group: &str,
+    url: &str,
+    budgets: (f64, Option<f64>),
+) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
-    let node = start(folder.path()).await?;
+    let mut options = options(folder.path());
+    options.database.url = url.into();
+    let node = Node::start(&options, Arc::new(SystemClock)).await?;
     let total = 40_000;
     let started = Instant::now();
     let mut client = journal(node.channels());
@@ -115,11 +130,11 @@ pub async fn append(report: &mut Report) -> anyhow::Result<()> {
     }
     let rate = total as f64 / started.elapsed().as_secs_f64();
     report.more(
-        "append",
-        "500 at a time, one client",
+        group,
+        "append, 500 at a time, one client",
         rate,
         "events/s",
-        Some(20_000.0),
+        Some(budgets.0),
     );
 
     let next = Arc::new(AtomicUsize::new(0));
@@ -150,22 +165,22 @@ pub async fn append(report: &mut Report) -> anyhow::Result<()> {
     let rate = times.len() as f64 / started.elapsed().as_secs_f64();
     let times = Times::new(times);
     report.more(
-        "append",
-        "one at a time, 64 clients",
+        group,
+        "append, one at a time, 64 clients",
         rate,
         "events/s",
-        Some(3_000.0),
+        budgets.1,
     );
     report.less(
-        "append",
-        "one at a time, 64 clients, p50",
+        group,
+        "append, one at a time, 64 clients, p50",
         times.milliseconds(0.5),
         "ms",
         None,
     );
     report.less(
-        "append",
-        "one at a time, 64 clients, p99",
+        group,
+        "append, one at a time, 64 clients, p99",
         times.milliseconds(0.99),
         "ms",
         None,
