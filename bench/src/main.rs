@@ -32,6 +32,12 @@ struct Arguments {
     /// Of speed, leave embedding and appending out
     #[arg(long)]
     retrieval_only: bool,
+    /// Of retrieval, measure these parts only
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<speed::Part>,
+    /// Keep the filled folders below this one, and take them from there the next time
+    #[arg(long)]
+    keep: Option<PathBuf>,
     /// Requests of each kind that are timed
     #[arg(long, default_value_t = 600)]
     rounds: usize,
@@ -73,7 +79,14 @@ async fn main() -> anyhow::Result<()> {
             speed::append(&mut report).await?;
         }
         for size in &arguments.sizes {
-            speed::retrieval(&mut report, *size, arguments.rounds, &com).await?;
+            let run = speed::Run {
+                passages: *size,
+                rounds: arguments.rounds,
+                only: &arguments.only,
+                keep: arguments.keep.as_deref(),
+                com: &com,
+            };
+            speed::retrieval(&mut report, run).await?;
         }
     }
     if !arguments.no_mesh {

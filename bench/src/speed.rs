@@ -1,7 +1,7 @@
 //! How fast, and how large.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,8 +13,8 @@ use commonplace_node::{Channels, Node, NodeOptions, default_model_dir};
 use commonplace_proto::common::EventDraft;
 use commonplace_proto::index::GetStatusRequest;
 use commonplace_proto::index::index_service_client::IndexServiceClient;
-use commonplace_proto::journal::AppendRequest;
 use commonplace_proto::journal::journal_service_client::JournalServiceClient;
+use commonplace_proto::journal::{AppendRequest, ResolveRequest};
 use commonplace_proto::retrieval::retrieval_service_client::RetrievalServiceClient;
 use commonplace_proto::retrieval::{RetrieveRequest, SearchRequest};
 use commonplace_rpc::{Channel, RemoteOptions, server};
@@ -189,63 +189,108 @@ async fn append_to(
     Ok(())
 }
 
+/// A part of what is measured of retrieval.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Part {
+    /// Packs with the `qa_root_cause` policy, the vector known.
+    Known,
+    /// The same, the query embedded.
+    Fresh,
+    /// Packs with the `general` policy.
+    General,
+    /// Each call that a retrieve makes.
+    Calls,
+    /// Searches by several clients.
+    Search,
+    /// From an append to a search that finds it; adds events.
+    Found,
+    /// A real server over the same folder.
+    Served,
+}
+
+/// What to measure of retrieval.
+#[derive(Debug, Clone, Copy)]
+pub struct Run<'a> {
+    /// Over so many.
+    pub passages: usize,
+    /// Requests of each kind that are timed.
+    pub rounds: usize,
+    /// Empty for all.
+    pub only: &'a [Part],
+    /// Where filled folders are kept.
+    pub keep: Option<&'a Path>,
+    /// The program.
+    pub com: &'a Path,
+}
+
+impl Run<'_> {
+    fn measures(&self, part: Part) -> bool {
+        self.only.is_empty() || self.only.contains(&part)
+    }
+
+    fn group(&self) -> String {
+        format!("{}k passages", self.passages / 1_000)
+    }
+
+    /// The folder to work in, and what removes it at the end.
+    fn folder(&self) -> anyhow::Result<(PathBuf, Option<tempfile::TempDir>)> {
+        if let Some(keep) = self.keep {
+            let folder = keep.join(self.passages.to_string());
+            std::fs::create_dir_all(&folder)?;
+            return Ok((folder, None));
+        }
+        let folder = tempfile::tempdir()?;
+        Ok((folder.path().to_owned(), Some(folder)))
+    }
+
+    /// The budgets of p50 and p99 in milliseconds.
+    fn budgets(&self, asked: Asked) -> (Option<f64>, Option<f64>) {
+        match (asked, self.passages > 10_000) {
+            (Asked::Known, true) => (Some(1.0), Some(3.0)),
+            (Asked::Known, false) => (Some(0.5), Some(1.5)),
+            (Asked::Fresh, true) => (Some(2.0), Some(5.0)),
+            (Asked::Fresh, false) | (Asked::General, _) => (None, None),
+        }
+    }
+}
+
 /// Retrieval over so many passages: in this process, then against a real server over the same folder.
-pub async fn retrieval(
-    report: &mut Report,
-    passages: usize,
-    rounds: usize,
-    com: &Path,
-) -> anyhow::Result<()> {
-    let group = format!("{}k passages", passages / 1_000);
-    let folder = tempfile::tempdir()?;
-    let node = start(folder.path()).await?;
-    fill(report, &group, node.channels(), passages).await?;
-    let (p50, p99) = if passages > 10_000 {
-        (1.0, 3.0)
-    } else {
-        (0.5, 1.5)
-    };
-    let known = (Some(p50), Some(p99));
-    latency(
-        report,
-        &group,
-        "retrieve, vector known",
-        node.channels(),
-        Asked::Known,
-        known,
-        rounds,
-    )
-    .await?;
-    let fresh = if passages > 10_000 {
-        (Some(2.0), Some(5.0))
-    } else {
-        (None, None)
-    };
-    latency(
-        report,
-        &group,
-        "retrieve, query embedded",
-        node.channels(),
-        Asked::Fresh,
-        fresh,
-        rounds,
-    )
-    .await?;
-    latency(
-        report,
-        &group,
-        "retrieve, general policy",
-        node.channels(),
-        Asked::General,
-        (None, None),
-        rounds,
-    )
-    .await?;
-    parts::measure(report, &group, node.channels(), rounds).await?;
-    throughput(report, &group, node.channels()).await?;
-    searchable(report, &group, node.channels()).await?;
+pub async fn retrieval(report: &mut Report, run: Run<'_>) -> anyhow::Result<()> {
+    let group = run.group();
+    let (folder, _temporary) = run.folder()?;
+    let node = start(&folder).await?;
+    fill(report, &group, node.channels(), run.passages).await?;
+    let asked = [
+        (Part::Known, "retrieve, vector known", Asked::Known),
+        (Part::Fresh, "retrieve, query embedded", Asked::Fresh),
+        (Part::General, "retrieve, general policy", Asked::General),
+    ];
+    for (part, what, asked) in asked {
+        if run.measures(part) {
+            latency(
+                report,
+                (&run, what),
+                node.channels(),
+                asked,
+                run.budgets(asked),
+            )
+            .await?;
+        }
+    }
+    if run.measures(Part::Calls) {
+        parts::measure(report, &group, node.channels(), run.rounds).await?;
+    }
+    if run.measures(Part::Search) {
+        throughput(report, &group, node.channels()).await?;
+    }
+    if run.measures(Part::Found) {
+        searchable(report, &group, node.channels()).await?;
+    }
     node.shutdown().await;
-    served(report, &group, folder.path(), com, (passages, rounds)).await
+    if run.measures(Part::Served) {
+        served(report, &run, &folder).await?;
+    }
+    Ok(())
 }
 
 async fn fill(
@@ -256,7 +301,14 @@ async fn fill(
 ) -> anyhow::Result<()> {
     let started = Instant::now();
     let mut client = journal(channels);
-    for first in (0..passages).step_by(BATCH) {
+    let held = client
+        .resolve(ResolveRequest {
+            project: "bench".into(),
+            ..Default::default()
+        })
+        .await;
+    let filled = held.is_ok();
+    for first in (0..if filled { 0 } else { passages }).step_by(BATCH) {
         let events = (first..first + BATCH).map(corpus::event).collect();
         client.append(append_request("bench", events)).await?;
     }
@@ -279,6 +331,9 @@ async fn fill(
             break;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    if filled {
+        return Ok(());
     }
     let lexical = lexical.unwrap_or_default();
     report.more(
@@ -330,13 +385,12 @@ fn retriever(channels: &Channels) -> RetrievalServiceClient<Channel> {
 
 async fn latency(
     report: &mut Report,
-    group: &str,
-    what: &str,
+    (run, what): (&Run<'_>, &str),
     channels: &Channels,
     asked: Asked,
     budget: (Option<f64>, Option<f64>),
-    rounds: usize,
 ) -> anyhow::Result<()> {
+    let (group, rounds) = (&run.group(), run.rounds);
     let mut client = retriever(channels);
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
     let mut times = Vec::new();
@@ -456,20 +510,15 @@ impl Drop for Served {
     }
 }
 
-async fn served(
-    report: &mut Report,
-    group: &str,
-    folder: &Path,
-    com: &Path,
-    (passages, rounds): (usize, usize),
-) -> anyhow::Result<()> {
+async fn served(report: &mut Report, run: &Run<'_>, folder: &Path) -> anyhow::Result<()> {
+    let group = &run.group();
     let started = Instant::now();
-    let mut child = Command::new(com)
+    let mut child = Command::new(run.com)
         .args(["serve", "--listen", "127.0.0.1:0", "--json", "--data-dir"])
         .arg(folder)
         .stdout(Stdio::piped())
         .spawn()
-        .with_context(|| format!("cannot run {}", com.display()))?;
+        .with_context(|| format!("cannot run {}", run.com.display()))?;
     let output = child.stdout.take().context("no output")?;
     let served = Served(child);
     let mut line = String::new();
@@ -488,15 +537,13 @@ async fn served(
     let channels = Channels::all(Channel::remote(&[address], &RemoteOptions::default())?);
     latency(
         report,
-        group,
-        "retrieve over loopback, vector known",
+        (run, "retrieve over loopback, vector known"),
         &channels,
         Asked::Known,
         (None, None),
-        rounds,
     )
     .await?;
-    let budget = (passages == 100_000).then_some(400.0);
+    let budget = (run.passages == 100_000).then_some(400.0);
     report.less(
         group,
         "resident memory of the server",

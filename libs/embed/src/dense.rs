@@ -5,6 +5,7 @@
 
 use crate::{DIMENSION, Isa};
 
+pub mod halves;
 mod kernels;
 
 /// Why a scan was refused.

@@ -20,17 +20,19 @@ pub(crate) struct Best {
 }
 
 impl Best {
-    /// Keeps nothing yet.
-    pub(crate) fn new(limit: usize) -> Self {
+    /// Keeps nothing yet, and never a score below `least`.
+    pub(crate) fn new(limit: usize, least: f64) -> Self {
         Self {
             limit,
-            floor: if limit == 0 {
-                f64::INFINITY
-            } else {
-                f64::NEG_INFINITY
-            },
+            floor: if limit == 0 { f64::INFINITY } else { least },
             held: Vec::with_capacity(limit * 2),
         }
+    }
+
+    /// A lower score is not among the best; it rises with what is offered.
+    #[inline]
+    pub(crate) fn floor(&self) -> f64 {
+        self.floor
     }
 
     /// Whether a score may be among the best; a quick test before a row is looked at.
@@ -78,16 +80,21 @@ mod tests {
 
     proptest! {
         #[test]
-        fn is_what_sorting_gives(scores in proptest::collection::vec(0u8..6, 0..200), limit in 0usize..20) {
+        fn is_what_sorting_gives(
+            scores in proptest::collection::vec(0u8..6, 0..200),
+            limit in 0usize..20,
+            least in 0u8..3,
+        ) {
             // The tie order runs against the row order, and equal scores are many.
             let tie = |a: u32, b: u32| b.cmp(&a);
-            let mut best = Best::new(limit);
+            let mut best = Best::new(limit, f64::from(least));
             let mut all: Vec<Scored> = Vec::new();
             for (row, &score) in scores.iter().enumerate() {
                 let (row, score) = (row as u32, f64::from(score));
                 best.offer(row, score, tie);
                 all.push(Scored { row, score });
             }
+            all.retain(|scored| scored.score >= f64::from(least));
             all.sort_by(|a, b| order(tie, a, b));
             all.truncate(limit);
             prop_assert_eq!(best.into_sorted(tie), all);

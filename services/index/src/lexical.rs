@@ -14,6 +14,7 @@
 //! It leaves out positions, phrases, stored text and deletion, and decides neither when to commit
 //! nor which rows are visible.
 
+mod column;
 mod engine;
 mod score;
 mod tail;

@@ -60,12 +60,12 @@ pub(crate) struct Ranked {
 }
 
 impl<'a> Ranking<'a> {
-    /// Keeps that many of each.
-    pub(crate) fn new(place: &'a Place, eligible: usize, ineligible: usize) -> Self {
+    /// Keeps that many of each, and no score below `least`.
+    pub(crate) fn new(place: &'a Place, eligible: usize, ineligible: usize, least: f64) -> Self {
         Self {
             place,
-            eligible: Best::new(eligible),
-            ineligible: Best::new(ineligible),
+            eligible: Best::new(eligible, least),
+            ineligible: Best::new(ineligible, least),
         }
     }
 
@@ -89,20 +89,47 @@ impl<'a> Ranking<'a> {
     /// Offers neighbouring rows, from a multiple of 64 on: word by word of the sets, so that rows with low
     /// scores cost next to nothing.
     pub(crate) fn offer_run(&mut self, first: u32, scores: &[f64]) {
-        let word_of = |rows: &Bitmap, word: usize| rows.words().get(word).copied().unwrap_or(0);
-        for (offset, scores) in scores.chunks(64).enumerate() {
-            let word = first as usize / 64 + offset;
-            let held = u64::MAX >> (64 - scores.len());
-            let usable = word_of(&self.place.eligible, word) & held;
-            let others = word_of(&self.place.view.visible, word) & held & !usable;
-            let high = scores
-                .iter()
-                .fold(false, |high, &score| high | self.eligible.wants(score));
-            let rows = if high { usable | others } else { others };
-            for bit in bits(rows) {
-                self.offer(word as u32 * 64 + bit, scores[bit as usize]);
+        for (first, scores) in (first..).step_by(64).zip(scores.chunks(64)) {
+            for bit in bits(self.wanted(first, scores)) {
+                self.offer(first + bit, scores[bit as usize]);
             }
         }
+    }
+
+    /// Offers neighbouring rows, from a multiple of 64 on, of which only is known what their scores do not exceed.
+    /// `exact` writes the scores of those that may be among the best, named by their bits in a word that starts at
+    /// the row it is called with.
+    pub(crate) fn offer_bounded(
+        &mut self,
+        first: u32,
+        highest: &[f64],
+        mut exact: impl FnMut(u32, u64, &mut [f64; 64]),
+    ) {
+        let mut scores = [0.0; 64];
+        for (first, highest) in (first..).step_by(64).zip(highest.chunks(64)) {
+            let wanted = self.wanted(first, highest);
+            if wanted == 0 {
+                continue;
+            }
+            exact(first, wanted, &mut scores);
+            let best = wanted & self.wanted(first, &scores[..highest.len()]);
+            for bit in bits(best) {
+                self.offer(first + bit, scores[bit as usize]);
+            }
+        }
+    }
+
+    /// Which of up to 64 rows from a multiple of 64 on may be among the best with scores up to these.
+    fn wanted(&self, first: u32, scores: &[f64]) -> u64 {
+        let word_of = |rows: &Bitmap| rows.words().get(first as usize / 64).copied().unwrap_or(0);
+        let held = u64::MAX >> (64 - scores.len());
+        let usable = word_of(&self.place.eligible) & held;
+        let others = word_of(&self.place.view.visible) & held & !usable;
+        let reaching = |rows: u64, floor: f64| match rows {
+            0 => 0,
+            rows => rows & reaching(scores, floor),
+        };
+        reaching(usable, self.eligible.floor()) | reaching(others, self.ineligible.floor())
     }
 
     /// The lists.
@@ -113,6 +140,23 @@ impl<'a> Ranking<'a> {
             ineligible: self.ineligible.into_sorted(tie),
         }
     }
+}
+
+/// Bits for the scores, at most 64, that are not below the floor.
+fn reaching(scores: &[f64], floor: f64) -> u64 {
+    let any = |scores: &[f64]| {
+        let reach = |any, score: &f64| any | (*score >= floor);
+        scores.iter().fold(false, reach)
+    };
+    let mut found = 0;
+    // Mostly none does: whole groups are passed over.
+    for (place, group) in (0..).step_by(16).zip(scores.chunks(16)) {
+        if any(group) {
+            let bit = |(place, score): (u32, &f64)| u64::from(*score >= floor) << place;
+            found |= (place..).zip(group).map(bit).sum::<u64>();
+        }
+    }
+    found
 }
 
 /// The places of a word's set bits, lowest first.
@@ -127,7 +171,7 @@ impl Ranked {
     pub(crate) fn joined(self, other: Self, place: &Place, limits: (usize, usize)) -> Self {
         let join = |a: Vec<Scored>, b: Vec<Scored>, limit| {
             let tie = |a, b| place.tie(a, b);
-            let mut best = Best::new(limit);
+            let mut best = Best::new(limit, f64::NEG_INFINITY);
             a.into_iter()
                 .chain(b)
                 .for_each(|scored| best.offer(scored.row, scored.score, tie));

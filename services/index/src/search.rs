@@ -14,6 +14,7 @@ use commonplace_types::{CommitHash, EventId, Importance, RecordId, Timestamp};
 
 use crate::always;
 use crate::analyzer;
+use crate::best::Scored;
 use crate::engine::{Engine, Snapshot};
 use crate::helper::Helper;
 use crate::lexical::{self, LexicalError, LexicalScores, Scratch, TermStatistics};
@@ -24,6 +25,9 @@ use crate::vectors::{QueryVector, RUN};
 
 /// Most passages that `always_include` adds.
 pub const MOST_ALWAYS: usize = 100;
+
+/// The smallest score above 0: a row without any of the words is not found by words.
+const LEAST_BY_WORDS: f64 = f64::from_bits(1);
 
 /// Fewer vectors than this are scanned by one thread.
 const WORTH_SHARING: usize = 32_768;
@@ -219,7 +223,9 @@ pub(crate) fn search(
             Err(Unranked::Disk(error)) => return Err(unreadable(error)),
         };
         let picks = pick(&place, query, &by_words, &by_meaning);
-        let candidates = candidates(&place, picks, &scores, dense.as_ref()).map_err(unreadable)?;
+        let meaning = dense.as_ref().map(|dense| Meaning::new(dense, &by_meaning));
+        let candidates =
+            candidates(&place, picks, &scores, meaning.as_ref()).map_err(unreadable)?;
         let mut answer = answer(&place, &scores, through, candidates);
         answer.dense_problem = problem;
         answer.recorded = engine.outside().is_some() || query.recorded.is_some();
@@ -246,11 +252,16 @@ fn place_of(engine: &Engine, snapshot: &Arc<Snapshot>, number: u32, query: &Quer
 }
 
 fn best_by_words(place: &Place, query: &Query, scores: &LexicalScores<'_>) -> Ranked {
-    let mut ranking = Ranking::new(place, query.lexical_limit, query.ineligible_limit);
-    if query.lexical_limit > 0 {
-        scores
+    if query.lexical_limit == 0 {
+        return Ranked::default();
+    }
+    let limits = (query.lexical_limit, query.ineligible_limit);
+    let mut ranking = Ranking::new(place, limits.0, limits.1, LEAST_BY_WORDS);
+    match scores.in_order() {
+        Some(scores) => ranking.offer_run(0, scores),
+        None => scores
             .iter()
-            .for_each(|(row, score)| ranking.offer(row, score));
+            .for_each(|(row, score)| ranking.offer(row, score)),
     }
     ranking.finish()
 }
@@ -319,7 +330,7 @@ impl Dense {
     ) -> Result<Ranked, Unranked> {
         let rows = recorded.dense.iter().filter_map(|key| place.row_of(*key));
         let rows: BTreeSet<u32> = rows.collect();
-        let mut ranking = Ranking::new(place, query.dense_limit, 0);
+        let mut ranking = Ranking::new(place, query.dense_limit, 0, f64::NEG_INFINITY);
         for row in rows {
             if let Some(score) = self.score(place, row)? {
                 ranking.offer(row, score);
@@ -333,6 +344,28 @@ impl Dense {
             return Ok(None);
         }
         place.snapshot.vectors.score(row, &self.vector)
+    }
+}
+
+/// Scores by meaning: those that ranking has found, and the others, whose vectors lie anywhere in memory.
+struct Meaning<'a> {
+    dense: &'a Dense,
+    /// By row.
+    ranked: Vec<Scored>,
+}
+
+impl<'a> Meaning<'a> {
+    fn new(dense: &'a Dense, found: &Ranked) -> Self {
+        let mut ranked = [&found.eligible[..], &found.ineligible[..]].concat();
+        ranked.sort_unstable_by_key(|scored| scored.row);
+        Self { dense, ranked }
+    }
+
+    fn score(&self, place: &Place, row: u32) -> std::io::Result<Option<f64>> {
+        match self.ranked.binary_search_by_key(&row, |scored| scored.row) {
+            Ok(found) => Ok(Some(self.ranked[found].score)),
+            Err(_) => self.dense.score(place, row),
+        }
     }
 }
 
@@ -384,7 +417,8 @@ struct ScanShare {
 
 impl ScanShare {
     fn run(&self) -> std::io::Result<Ranked> {
-        let mut ranking = Ranking::new(&self.place, self.limits.0, self.limits.1);
+        let (eligible, ineligible) = self.limits;
+        let mut ranking = Ranking::new(&self.place, eligible, ineligible, f64::NEG_INFINITY);
         let vectors = &self.place.snapshot.vectors;
         loop {
             let from = self.next.fetch_add(BLOCK, Relaxed);
@@ -398,8 +432,11 @@ impl ScanShare {
                     ranking.offer(row, score)
                 })?;
             }
-            let offer = |first, scores: &[f64]| ranking.offer_run(first, scores);
-            vectors.scan(&self.vector, block, offer);
+            vectors.scan(&self.vector, block, |run| {
+                ranking.offer_bounded(run.first, run.highest, |from, wanted, scores| {
+                    run.scores(from, wanted, scores);
+                });
+            });
         }
     }
 
@@ -487,7 +524,7 @@ fn candidates(
     place: &Place,
     picks: BTreeMap<u32, Pick>,
     scores: &LexicalScores<'_>,
-    dense: Option<&Dense>,
+    meaning: Option<&Meaning<'_>>,
 ) -> std::io::Result<Vec<Candidate>> {
     let key = |row: u32| {
         let (event, passage) = place.event_of(row);
@@ -498,8 +535,8 @@ fn candidates(
     let mut picks: Vec<_> = picks.map(|(row, pick)| (key(row), row, pick)).collect();
     picks.sort_unstable_by_key(|(key, _, _)| *key);
     let candidate = |(_, row, pick): ((EventId, u32), u32, Pick)| {
-        let dense_score = match dense {
-            Some(dense) => dense.score(place, row)?,
+        let dense_score = match meaning {
+            Some(meaning) => meaning.score(place, row)?,
             None => None,
         };
         Ok(candidate(place, row, pick, scores.get(row), dense_score))

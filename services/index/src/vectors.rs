@@ -1,8 +1,9 @@
 //! The passages' vectors: one for each row, in row order, compared exactly.
 //!
 //! A vector is 384 whole numbers of 8 bits. What is compared is the cosine of these, from an exact integer
-//! dot product and the norms, so a score has the same bits on every machine. Vectors come after the rows,
-//! made in the background; they are kept in a log of their own, each with the content hash of its row, so
+//! dot product and the norms, so a score has the same bits on every machine. A scan reads the upper halves of the
+//! codes first, which bound each score, and the lower halves of those rows only that may still be among the best: what
+//! it finds is what comparing all of both would find. Vectors come after the rows, made in the background; they are kept in a log of their own, each with the content hash of its row, so
 //! that one made for other content, or by another model, is never taken over.
 
 use std::io;
@@ -14,7 +15,13 @@ use crate::log::{Frames, HEADER, Log};
 use crate::shelf::{RECORD, Shelf};
 use crate::state::State;
 
+use commonplace_embed::dense::halves::{self, Plane};
+
 pub use commonplace_embed::DIMENSION;
+
+/// When as many of 64 rows may be among the best, the lower halves of all are compared: that is as quick, and memory is
+/// read in order.
+const WORTH_ALL: u32 = 16;
 
 /// Rows compared in one go.
 pub(crate) const RUN: usize = 512;
@@ -46,7 +53,10 @@ impl Embedder for commonplace_embed::Model {
 /// Vectors of the first rows.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Vectors {
-    codes: Column<Codes>,
+    upper: Column<Plane>,
+    lower: Column<Plane>,
+    /// Of the lower halves.
+    spreads: Column<u16>,
     inverse_norms: Column<f64>,
     /// Rows below this number are read from disk.
     held_from: usize,
@@ -56,11 +66,14 @@ pub(crate) struct Vectors {
 impl Vectors {
     /// How many rows have one.
     pub(crate) fn len(&self) -> usize {
-        self.codes.len()
+        self.upper.len()
     }
 
     pub(crate) fn push(&mut self, codes: Codes) {
-        self.codes.push(codes);
+        let (upper, lower) = halves::split(&codes);
+        self.upper.push(upper);
+        self.spreads.push(halves::spread(&lower));
+        self.lower.push(lower);
         self.inverse_norms.push(inverse_norm(&codes));
     }
 
@@ -77,10 +90,11 @@ impl Vectors {
             })?;
             return Ok(score);
         }
-        let dot = dot(&query.codes, self.codes.at(row));
-        Ok(Some(
-            f64::from(dot) * query.inverse_norm * self.inverse_norms.at(row),
-        ))
+        let mut sums = [0; 2];
+        let planes = [*self.upper.at(row), *self.lower.at(row)];
+        query.halves.scan(&planes, &mut sums);
+        let dot = query.halves.whole(sums[0], sums[1]);
+        Ok(Some(query.cosine(dot, *self.inverse_norms.at(row))))
     }
 
     /// Hands the vectors of `rows`, all of which must have one, to `take`, some at a time.
@@ -92,13 +106,20 @@ impl Vectors {
         let shelved = rows.start..rows.end.min(self.held_from).max(rows.start);
         let held = shelved.end..rows.end;
         self.shelf.read(shelved, &mut take)?;
-        held.for_each(|row| take(row, std::slice::from_ref(self.codes.at(row))));
+        held.for_each(|row| take(row, &[self.codes(row)]));
         Ok(())
+    }
+
+    /// The vector of a row that is held in memory.
+    fn codes(&self, row: usize) -> Codes {
+        halves::join(self.upper.at(row), self.lower.at(row))
     }
 
     /// Gives back the memory of vectors of rows below a number; they must have been flushed to the log.
     pub(crate) fn forget(&mut self, below: usize) {
-        self.held_from = self.held_from.max(self.codes.forget(below));
+        self.held_from = self.held_from.max(self.upper.forget(below));
+        self.lower.forget(below);
+        self.spreads.forget(below);
         self.inverse_norms.forget(below);
     }
 
@@ -107,10 +128,8 @@ impl Vectors {
         self.held_from
     }
 
-    /// Hands the scores of `rows` to `take`, run by run: the first row of a run and the run's scores.
-    /// `rows` must lie below `len`; where it starts at a multiple of [`RUN`], so does each run. Only what is held in
-    /// memory is scanned: see [`Vectors::scan_shelf`].
-    /// Like [`Vectors::scan`] for rows below [`Vectors::held_from`].
+    /// Hands the rows of `rows` with their scores to `take`, one by one. They must lie below
+    /// [`Vectors::held_from`], and are read from disk.
     pub(crate) fn scan_shelf(
         &self,
         query: &QueryVector,
@@ -124,29 +143,72 @@ impl Vectors {
         })
     }
 
-    /// Scans rows in memory.
+    /// Hands `rows` to `take`, run by run, each with what its scores do not exceed. They must lie below `len`; where they
+    /// start at a multiple of [`RUN`], so does each run. Only what is held in memory is scanned: see
+    /// [`Vectors::scan_shelf`].
     pub(crate) fn scan(
         &self,
         query: &QueryVector,
         rows: std::ops::Range<usize>,
-        mut take: impl FnMut(u32, &[f64]),
+        mut take: impl FnMut(Bounded<'_>),
     ) {
-        let mut dots = [0; RUN];
-        let mut scores = [0.0; RUN];
-        let chunks = self.codes.chunks(rows.end);
-        for ((first, codes), (_, norms)) in chunks.zip(self.inverse_norms.chunks(rows.end)) {
-            let skip = rows.start.saturating_sub(first).min(codes.len());
-            let mut row = first + skip;
-            let runs = codes[skip..].chunks(RUN).zip(norms[skip..].chunks(RUN));
-            for (codes, norms) in runs {
-                let (dots, scores) = (&mut dots[..codes.len()], &mut scores[..codes.len()]);
-                scan_codes(&query.codes, codes, dots);
-                for ((score, dot), norm) in scores.iter_mut().zip(&*dots).zip(norms) {
-                    *score = f64::from(*dot) * query.inverse_norm * norm;
-                }
-                take(row as u32, scores);
-                row += codes.len();
+        let mut uppers = [0; RUN];
+        let mut highest = [0.0; RUN];
+        let upper = self.upper.chunks(rows.end);
+        let lower = self
+            .lower
+            .chunks(rows.end)
+            .zip(self.spreads.chunks(rows.end));
+        let rest = lower.zip(self.inverse_norms.chunks(rows.end));
+        for ((first, upper), (((_, lower), (_, spreads)), (_, norms))) in upper.zip(rest) {
+            let mut at = rows.start.saturating_sub(first).min(upper.len());
+            while at < upper.len() {
+                let run = at..upper.len().min(at + RUN);
+                let (uppers, highest) = (&mut uppers[..run.len()], &mut highest[..run.len()]);
+                query.halves.scan(&upper[run.clone()], uppers);
+                query.bound(uppers, &spreads[run.clone()], &norms[run.clone()], highest);
+                take(Bounded {
+                    query,
+                    first: (first + at) as u32,
+                    highest,
+                    uppers,
+                    lower: &lower[run.clone()],
+                    norms: &norms[run.clone()],
+                });
+                at = run.end;
             }
+        }
+    }
+}
+
+/// Neighbouring rows of which the upper halves were compared.
+pub(crate) struct Bounded<'a> {
+    query: &'a QueryVector,
+    /// The number of the first row.
+    pub(crate) first: u32,
+    /// What their scores do not exceed.
+    pub(crate) highest: &'a [f64],
+    uppers: &'a [i32],
+    lower: &'a [Plane],
+    norms: &'a [f64],
+}
+
+impl Bounded<'_> {
+    /// Writes the scores of some of up to 64 rows, from the one with number `from` on, named by their bits in `wanted`;
+    /// in the places of others stands anything.
+    pub(crate) fn scores(&self, from: u32, wanted: u64, scores: &mut [f64; 64]) {
+        let at = (from - self.first) as usize;
+        let rows = at..self.lower.len().min(at + 64);
+        let mut lowers = [0; 64];
+        let halves = &self.query.halves;
+        if wanted.count_ones() < WORTH_ALL {
+            halves.scan_some(&self.lower[rows.clone()], wanted, &mut lowers);
+        } else {
+            halves.scan(&self.lower[rows.clone()], &mut lowers);
+        }
+        let rows = self.uppers[rows.clone()].iter().zip(&self.norms[rows]);
+        for ((score, lower), (upper, norm)) in scores.iter_mut().zip(lowers).zip(rows) {
+            *score = self.query.cosine(halves.whole(*upper, lower), *norm);
         }
     }
 }
@@ -154,7 +216,7 @@ impl Vectors {
 /// A vector to compare with.
 #[derive(Debug, Clone)]
 pub(crate) struct QueryVector {
-    codes: Codes,
+    halves: halves::Query,
     inverse_norm: f64,
 }
 
@@ -162,18 +224,33 @@ impl QueryVector {
     pub(crate) fn new(codes: Codes) -> Self {
         Self {
             inverse_norm: inverse_norm(&codes),
-            codes,
+            halves: halves::Query::new(codes),
         }
     }
 
     /// The cosine with another vector; the same bits as a scan gives.
     fn score(&self, codes: &Codes) -> f64 {
-        f64::from(dot(&self.codes, codes)) * self.inverse_norm * inverse_norm(codes)
+        self.cosine(dot(self.halves.codes(), codes), inverse_norm(codes))
+    }
+
+    /// The cosine of which this is the dot product; `inverse_norm`: of the other vector.
+    fn cosine(&self, dot: i32, inverse_norm: f64) -> f64 {
+        f64::from(dot) * self.inverse_norm * inverse_norm
+    }
+
+    /// Writes what the cosines do not exceed. They come from numbers that are not below the dot products by the same
+    /// operations, halved, which is exact; rounding keeps the order, so no bound is below its cosine.
+    fn bound(&self, uppers: &[i32], spreads: &[u16], norms: &[f64], highest: &mut [f64]) {
+        let half = self.inverse_norm * 0.5;
+        let rows = uppers.iter().zip(spreads).zip(norms);
+        for (highest, ((upper, spread), norm)) in highest.iter_mut().zip(rows) {
+            *highest = f64::from(self.halves.twice_highest(*upper, *spread)) * half * norm;
+        }
     }
 
     /// As a unit vector of floats.
     pub(crate) fn unit(&self) -> Vec<f32> {
-        unit(&self.codes)
+        unit(self.halves.codes())
     }
 }
 
@@ -193,11 +270,6 @@ fn inverse_norm(codes: &Codes) -> f64 {
 
 fn dot(a: &Codes, b: &Codes) -> i32 {
     commonplace_embed::dense::dot(a, b)
-}
-
-fn scan_codes(query: &Codes, vectors: &[Codes], dots: &mut [i32]) {
-    let scanned = commonplace_embed::dense::scan(query, vectors.as_flattened(), dots);
-    debug_assert!(scanned.is_ok(), "one dot product for each vector");
 }
 
 /// Keeps vectors on disk.
@@ -346,3 +418,6 @@ fn decode_frame(payload: &[u8]) -> Result<(usize, Vec<Made>), Malformed> {
     input.end()?;
     Ok((first, made))
 }
+
+#[cfg(test)]
+mod tests;

@@ -101,7 +101,8 @@ pub fn rank(
             Ranked { candidate, scores }
         })
         .collect();
-    ranked.sort_unstable_by_key(Ranked::order);
+    // Keys are unique, and each candidate is large: it is moved once.
+    ranked.sort_by_cached_key(Ranked::order);
     ranked
 }
 

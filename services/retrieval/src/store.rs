@@ -344,10 +344,12 @@ async fn write(database: &Database, batch: &[Job]) -> Result<(), String> {
         .map(|job| (job.key.clone(), job.kept.clone(), job.created))
         .collect();
     let compressed = tokio::task::spawn_blocking(move || {
+        // Its tables are large beside a pack: they are made once for all.
+        let mut compressor = zstd::bulk::Compressor::new(LEVEL)?;
         packs
             .into_iter()
             .map(|(key, kept, created)| {
-                let content = zstd::bulk::compress(&kept.content, LEVEL)?;
+                let content = compressor.compress(&kept.content)?;
                 Ok((key, kept, created, content))
             })
             .collect::<std::io::Result<Vec<_>>>()

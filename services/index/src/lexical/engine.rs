@@ -4,8 +4,10 @@
 //! in order, so a segment's documents are runs of consecutive rows; the map from document to row is
 //! read once per segment and kept while the segment lives.
 
+use super::column::{Column, Columns, SPARSEST};
 use super::{Cursor, LexicalError};
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use tantivy::index::SegmentId;
@@ -78,6 +80,10 @@ impl Committed {
 pub struct Segment {
     postings: Arc<InvertedIndexReader>,
     rows: RowMap,
+    /// Its rows lie in this range; some rows there may be of other segments.
+    span: Range<u32>,
+    documents: u32,
+    columns: Columns,
 }
 
 /// From the engine's document number to the row.
@@ -87,7 +93,60 @@ enum RowMap {
     Table(Vec<u32>),
 }
 
+impl RowMap {
+    /// From the first row to past the last one of so many documents.
+    fn span(&self, documents: u32) -> Range<u32> {
+        match self {
+            Self::Offset(offset) => *offset..offset + documents,
+            Self::Table(table) => {
+                let first = table.iter().min().copied().unwrap_or(0);
+                first..table.iter().max().map_or(first, |last| last + 1)
+            }
+        }
+    }
+}
+
 impl Segment {
+    fn new(postings: Arc<InvertedIndexReader>, rows: RowMap, documents: u32) -> Self {
+        let span = rows.span(documents);
+        Self {
+            postings,
+            rows,
+            span,
+            documents,
+            columns: Columns::default(),
+        }
+    }
+
+    /// The term's column, made now if it was not asked for before. None: read its postings, since it is
+    /// rare here, or the segment's rows lie far apart, or there are columns enough.
+    pub fn column(
+        &self,
+        term: &str,
+        rows_buffer: &mut Vec<u32>,
+    ) -> Result<Option<Arc<Column>>, LexicalError> {
+        if let Some(known) = self.columns.get(term) {
+            return Ok(known);
+        }
+        let rows = self.span.len();
+        if rows > 2 * self.documents as usize || !self.columns.has_room() {
+            return Ok(None);
+        }
+        let frequent = |holders: u32| holders as usize * SPARSEST >= rows;
+        let info = self.postings.terms().get(term.as_bytes())?;
+        if !info.is_some_and(|info| frequent(info.doc_freq)) {
+            return Ok(None);
+        }
+        let mut column = Column::new(self.span.start, self.span.end);
+        let mut fits = true;
+        self.read(term, rows_buffer, |rows, frequencies| {
+            fits = fits && column.put(rows, frequencies);
+        })?;
+        let column = fits.then(|| Arc::new(column));
+        self.columns.keep(term, column.clone());
+        Ok(column)
+    }
+
     /// Passes the term's postings to `take` block by block: rows, and how often each has the term.
     pub fn read(
         &self,
@@ -236,10 +295,11 @@ impl Engine {
             rows += u64::from(reader.max_doc());
             let segment = match self.known.get(&reader.segment_id()) {
                 Some(segment) => Arc::clone(segment),
-                None => Arc::new(Segment {
-                    postings: reader.inverted_index(self.terms)?,
-                    rows: row_map(reader)?,
-                }),
+                None => Arc::new(Segment::new(
+                    reader.inverted_index(self.terms)?,
+                    row_map(reader)?,
+                    reader.max_doc(),
+                )),
             };
             known.insert(reader.segment_id(), Arc::clone(&segment));
             segments.push(segment);

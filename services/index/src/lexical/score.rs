@@ -1,19 +1,22 @@
 //! BM25, one term after the other, with statistics counted over the live rows.
 //!
-//! For a term: gather its postings in visible rows, count those that are live (the document
-//! frequency), then add the term's share to each row's score. Terms go in byte order and a row has
-//! a term's postings in one place only, so each row's sum is made in one fixed order: the bits of a
-//! score do not depend on how rows are spread over segments and tail.
+//! For a term: gather its postings in visible rows, or its column where it is frequent, count those
+//! that are live (the document frequency), then add the term's share to each row's score. Terms go in
+//! byte order and a row has a term's frequency in one place only, so each row's sum is made in one
+//! fixed order: the bits of a score do not depend on how rows are spread over segments and tail, nor
+//! on which of them have columns.
 //!
 //! score(q, d) = Σ qtf(t) · idf(t) · tf / (tf + k1 · (1 − b + b · (|d| + c) / (avgdl + c))),
 //! idf(t) = ln(1 + (N − df + ½) / (df + ½)).
 //! Source: Robertson and Zaragoza, 2009; the idf and the missing factor k1 + 1 as in Lucene 8. The
 //! constant c is ours: see [`LENGTH_OFFSET`].
 
+use super::column::Column;
 use super::engine::term_counts;
 use super::{LexicalError, Snapshot};
 use crate::bitmap::Bitmap;
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 /// How soon repeated occurrences stop to count.
 pub const K1: f64 = 1.2;
@@ -77,7 +80,11 @@ pub struct Rows<'a> {
 #[derive(Default)]
 pub struct Scratch {
     scores: Vec<f64>,
+    /// Rows that postings gave a score first, as long as there was no column.
     touched: Vec<u32>,
+    /// Columns may have given any row a score.
+    everywhere: bool,
+    columns: Vec<Arc<Column>>,
     block: Vec<u32>,
     rows: Vec<u32>,
     frequencies: Vec<u32>,
@@ -85,6 +92,10 @@ pub struct Scratch {
 
 impl Scratch {
     fn reset(&mut self, rows: usize) {
+        if std::mem::take(&mut self.everywhere) {
+            self.scores.fill(0.0);
+            self.touched.clear();
+        }
         for row in self.touched.drain(..) {
             self.scores[row as usize] = 0.0;
         }
@@ -97,8 +108,11 @@ impl Scratch {
 /// The scores of one query, until the scratch is used again.
 pub struct LexicalScores<'a> {
     terms: Vec<TermStatistics>,
+    /// Of all rows that have a length; of rows that are not visible, they mean nothing.
     scores: &'a [f64],
-    touched: &'a [u32],
+    /// Rows with a score; none: look at all.
+    touched: Option<&'a [u32]>,
+    visible: &'a Bitmap,
 }
 
 impl LexicalScores<'_> {
@@ -109,14 +123,29 @@ impl LexicalScores<'_> {
 
     /// The row's score; 0 when no term matches or the row is not visible.
     pub fn get(&self, row: u32) -> f64 {
+        if !self.visible.get(row) {
+            return 0.0;
+        }
         self.scores.get(row as usize).copied().unwrap_or(0.0)
     }
 
     /// Each visible row that holds a query term, with its score, which is above 0. Order: none.
     pub fn iter(&self) -> impl Iterator<Item = (u32, f64)> + '_ {
-        self.touched
-            .iter()
-            .map(|row| (*row, self.scores[*row as usize]))
+        let touched = self.touched.into_iter().flatten().copied();
+        let others = match self.touched {
+            Some(_) => 0,
+            None => self.scores.len() as u32,
+        };
+        touched
+            .chain(0..others)
+            .map(|row| (row, self.scores[row as usize]))
+            .filter(|(row, score)| *score > 0.0 && self.visible.get(*row))
+    }
+
+    /// The scores of all rows in order, when most rows may have one: 0 where no term matches, and anything
+    /// for rows that are not visible. None: [`LexicalScores::iter`] is the shorter way.
+    pub fn in_order(&self) -> Option<&[f64]> {
+        self.touched.is_none().then_some(self.scores)
     }
 
     /// The `limit` best of the eligible rows, best first; equal scores by `tie`, lowest first, then row.
@@ -165,7 +194,7 @@ impl Snapshot {
     pub fn score<'a>(
         &self,
         query: &[String],
-        rows: Rows<'_>,
+        rows: Rows<'a>,
         scratch: &'a mut Scratch,
     ) -> Result<LexicalScores<'a>, LexicalError> {
         scratch.reset(rows.lengths.len());
@@ -176,7 +205,8 @@ impl Snapshot {
             let document_frequency = self.gather(term, filter, scratch)?;
             let idf = idf(rows.statistics.rows, document_frequency);
             let weight = f64::from(query_frequency) * idf;
-            accumulate(weight, norm, rows.lengths, scratch);
+            add_columns(weight, norm, rows.lengths, scratch);
+            add_postings(weight, norm, rows.lengths, scratch);
             terms.push(TermStatistics {
                 term: term.to_owned(),
                 query_frequency,
@@ -185,12 +215,14 @@ impl Snapshot {
         }
         Ok(LexicalScores {
             terms,
-            scores: &scratch.scores,
-            touched: &scratch.touched,
+            scores: &scratch.scores[..rows.lengths.len()],
+            touched: (!scratch.everywhere).then_some(&scratch.touched[..]),
+            visible: rows.visible,
         })
     }
 
-    /// Puts the term's postings in visible rows into the scratch; returns how many rows are live.
+    /// Puts the term's columns and its other postings in visible rows into the scratch; returns how many
+    /// rows are live.
     fn gather(
         &self,
         term: &str,
@@ -198,14 +230,20 @@ impl Snapshot {
         scratch: &mut Scratch,
     ) -> Result<u64, LexicalError> {
         let Scratch {
+            columns,
             block,
             rows,
             frequencies,
             ..
         } = scratch;
+        columns.clear();
         rows.clear();
         frequencies.clear();
         for segment in self.committed.segments() {
+            if let Some(column) = segment.column(term, block)? {
+                columns.push(column);
+                continue;
+            }
             segment.read(term, block, |block, of_block| {
                 let from = rows.len();
                 rows.extend_from_slice(block);
@@ -219,7 +257,8 @@ impl Snapshot {
             frequencies.push(posting.frequency);
         }
         filter.keep_visible(rows, frequencies, from);
-        Ok(filter.count_live(rows))
+        let in_columns = columns.iter().map(|column| filter.count_in_column(column));
+        Ok(in_columns.sum::<u64>() + filter.count_live(rows))
     }
 }
 
@@ -263,6 +302,13 @@ impl<'a> Filter<'a> {
         frequencies.truncate(kept);
     }
 
+    fn count_in_column(self, column: &Column) -> u64 {
+        if self.all_live && self.all_visible {
+            return column.count();
+        }
+        column.count_in(self.live)
+    }
+
     fn count_live(self, rows: &[u32]) -> u64 {
         if self.all_live {
             return rows.len() as u64;
@@ -304,7 +350,14 @@ impl LengthNorm {
     }
 }
 
-fn accumulate(weight: f64, norm: LengthNorm, lengths: &[u32], scratch: &mut Scratch) {
+fn add_columns(weight: f64, norm: LengthNorm, lengths: &[u32], scratch: &mut Scratch) {
+    for column in &scratch.columns {
+        scratch.everywhere = true;
+        column.add_to(&mut scratch.scores, lengths, weight, norm);
+    }
+}
+
+fn add_postings(weight: f64, norm: LengthNorm, lengths: &[u32], scratch: &mut Scratch) {
     let Scratch {
         scores,
         touched,

@@ -213,7 +213,7 @@ impl OutsideScan {
     }
 
     fn rank(&self, place: &Place, tail: &Ranked, scored: &[Scored]) -> Ranked {
-        let mut ranking = Ranking::new(place, self.limits.0, self.limits.1);
+        let mut ranking = Ranking::new(place, self.limits.0, self.limits.1, f64::NEG_INFINITY);
         let others = tail.eligible.iter().chain(&tail.ineligible);
         others
             .chain(scored)
