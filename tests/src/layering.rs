@@ -119,7 +119,8 @@ pub fn cycle(graph: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> 
 fn layer(name: &str) -> Option<u8> {
     Some(match name {
         "commonplace-proto" | "commonplace-types" => 0,
-        "commonplace-config"
+        "commonplace-access"
+        | "commonplace-config"
         | "commonplace-telemetry"
         | "commonplace-storage"
         | "commonplace-embed"

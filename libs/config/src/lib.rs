@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 pub use list::list;
 
 /// Environment variables that belong to the command line and are not settings.
-const NOT_SETTINGS: [&str; 2] = ["server", "config"];
+const NOT_SETTINGS: [&str; 4] = ["server", "config", "key", "token"];
 /// What the name of an environment variable that is a setting starts with.
 const PREFIX: &str = "COM_";
 

@@ -21,13 +21,17 @@ impl AllowList {
     /// The mesh: each service is called by those that ARCHITECTURE.md draws an arrow from, and all of them by
     /// the gateway and by the role `operator`, which people call as.
     pub fn mesh() -> Self {
-        let arrows: [(&str, &[&str]); 6] = [
+        let arrows: [(&str, &[&str]); 7] = [
             (
                 "commonplace.journal.v1.JournalService",
                 &["ingest", "index"],
             ),
             ("commonplace.index.v1.IndexService", &["retrieval"]),
             ("commonplace.policy.v1.PolicyService", &["retrieval"]),
+            (
+                "commonplace.policy.v1.AccessService",
+                &["journal", "ingest", "index", "retrieval"],
+            ),
             ("commonplace.retrieval.v1.RetrievalService", &[]),
             ("commonplace.ingest.v1.IngestService", &[]),
             ("commonplace.gateway.v1.GatewayService", &[]),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use commonplace_types::Invalid;
+use commonplace_types::{Invalid, Principal, TenantName};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use tokio::sync::watch;
 use tonic::body::Body;
@@ -33,6 +33,8 @@ const MARGIN: Duration = Duration::from_millis(10);
 #[derive(Clone)]
 pub struct Channel {
     to: To,
+    /// The service that calls in its own name, where a call is made for nobody.
+    own_name: Option<Arc<str>>,
 }
 
 #[derive(Clone)]
@@ -57,13 +59,15 @@ impl Channel {
     {
         Self {
             to: To::Local(Local::new(service)),
+            own_name: None,
         }
     }
 
     /// A channel to a remote service, balanced over its endpoints. Addresses are `http://host:port` or
     /// `https://host:port`, each one endpoint, and `http+dns://name:port` or `https+dns://name:port`, each
     /// as many endpoints as the name has addresses. Connects at once and keeps connected; must be called
-    /// within a tokio runtime. Error: an address that is none, or `https` without certificates.
+    /// within a tokio runtime. Error: an address that is none, `https` without certificates, or a token or key
+    /// for an address to which it would travel in the open.
     pub fn remote(addresses: &[String], options: &RemoteOptions) -> Result<Self, Invalid> {
         if addresses.is_empty() {
             return Err(Invalid::new(
@@ -78,6 +82,12 @@ impl Channel {
                            (`com certs dev` makes them)";
             return Err(Invalid::new("server", problem));
         }
+        for address in &parsed {
+            options
+                .bearer
+                .iter()
+                .try_for_each(|bearer| bearer.check(address))?;
+        }
         Ok(Self::resolved(Arc::new(remote::Several(parsed)), options))
     }
 
@@ -86,6 +96,16 @@ impl Channel {
         let pool = Pool::start(resolver, options.clone());
         Self {
             to: To::Remote { pool, only: None },
+            own_name: None,
+        }
+    }
+
+    /// The same channel for a service: calls that are made for nobody are made in its own name, about the
+    /// tenant of the present call.
+    pub fn in_name_of(&self, service: &str) -> Self {
+        Self {
+            to: self.to.clone(),
+            own_name: Some(service.into()),
         }
     }
 
@@ -99,6 +119,7 @@ impl Channel {
                     pool: pool.clone(),
                     only: Some(Arc::new(endpoint.clone())),
                 },
+                own_name: self.own_name.clone(),
             },
         }
     }
@@ -117,6 +138,17 @@ impl Channel {
             To::Local(_) => None,
             To::Remote { pool, .. } => Some(pool.shared.watch()),
         }
+    }
+
+    /// Who a call is made for: whoever the present call is made for, else the service that this channel was
+    /// given to. Neither: the request may say so itself.
+    fn principal(&self, call: Option<&Call>) -> Option<Arc<Principal>> {
+        if let Some(principal) = call.and_then(|call| call.principal.clone()) {
+            return Some(principal);
+        }
+        let tenant = call.map_or_else(TenantName::default_tenant, |call| call.tenant.clone());
+        let service = self.own_name.as_deref()?;
+        Some(Arc::new(Principal::service(service, tenant)))
     }
 
     /// Whether the service runs in this process.
@@ -145,6 +177,9 @@ impl Service<Request<Body>> for Channel {
         let call = context::current();
         if let Some(call) = &call {
             send_on(call, request.headers_mut());
+        }
+        if let Some(principal) = self.principal(call.as_ref()) {
+            request.extensions_mut().insert(principal);
         }
         let deadline = call.and_then(|call| call.deadline);
         let to = self.to.clone();

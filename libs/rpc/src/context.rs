@@ -5,11 +5,14 @@
 
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use commonplace_types::TenantName;
+use commonplace_types::{Principal, ProjectName, Right, TenantName};
 
-use crate::tls::PeerIdentity;
+use crate::access::{self, Authorize, View};
+use crate::methods::Method;
+use crate::{Code, Failure};
 
 tokio::task_local! {
     static CALL: Call;
@@ -24,10 +27,16 @@ pub struct Call {
     pub request_id: String,
     /// Where it stands in its trace.
     pub trace: Trace,
-    /// Whose data it is about. One tenant only, until callers are identified.
+    /// Whose data it is about.
     pub tenant: TenantName,
-    /// Who called, if the caller showed a certificate; a service of this process has none.
-    pub peer: Option<PeerIdentity>,
+    /// Who it is made for; none where a service works in its own name.
+    pub principal: Option<Arc<Principal>>,
+    /// What of the project it may see.
+    pub view: View,
+    /// The rpc that is served.
+    pub method: Option<&'static Method>,
+    /// Decides about what the service learns only while it serves.
+    pub authorize: Option<Arc<dyn Authorize>>,
 }
 
 impl Call {
@@ -38,7 +47,10 @@ impl Call {
             request_id: uuid::Uuid::new_v4().to_string(),
             trace: Trace::start(),
             tenant: TenantName::default_tenant(),
-            peer: None,
+            principal: None,
+            view: View::Whole,
+            method: None,
+            authorize: None,
         }
     }
 }
@@ -152,9 +164,60 @@ pub fn tenant() -> TenantName {
         .unwrap_or_else(|_| TenantName::default_tenant())
 }
 
-/// Who made the present call, if the caller showed a certificate.
-pub fn peer() -> Option<PeerIdentity> {
-    CALL.try_with(|call| call.peer.clone()).ok().flatten()
+/// Runs a future as a service's own work on a tenant's data: calls are made in the service's name.
+pub async fn for_tenant<F: Future>(tenant: TenantName, future: F) -> F::Output {
+    let call = Call {
+        tenant,
+        ..Call::root(None)
+    };
+    scope(call, future).await
+}
+
+/// Who the present call is made for.
+pub fn principal() -> Option<Arc<Principal>> {
+    CALL.try_with(|call| call.principal.clone()).ok().flatten()
+}
+
+/// What of its project the present call may see.
+pub fn view() -> View {
+    CALL.try_with(|call| call.view.clone()).unwrap_or_default()
+}
+
+/// Asks what of a project the present call may do something to, where its contract leaves that to the service.
+/// `parts`: to make do with parts of it. Outside a call, and where nobody decides, all of it.
+/// Error: PERMISSION_DENIED, or what kept it from being decided.
+pub async fn require(right: Right, project: &ProjectName, parts: bool) -> Result<View, Failure> {
+    ask(right, Some(project), parts).await
+}
+
+/// Asks whether the present call may do something to its whole tenant, as [`require`] asks about a project.
+/// Error: PERMISSION_DENIED, or what kept it from being decided.
+pub async fn require_in_tenant(right: Right) -> Result<(), Failure> {
+    ask(right, None, false).await.map(drop)
+}
+
+async fn ask(right: Right, project: Option<&ProjectName>, parts: bool) -> Result<View, Failure> {
+    let Some(call) = current() else {
+        return Ok(View::Whole);
+    };
+    let Some(authorize) = &call.authorize else {
+        return Ok(View::Whole);
+    };
+    let (Some(principal), Some(method)) = (&call.principal, call.method) else {
+        return Err(Failure::new(Code::Unauthenticated, "CREDENTIALS_MISSING")
+            .message("nobody is known to have made this call"));
+    };
+    let action = access::action(method, right, parts);
+    authorize.decide(principal, action, project).await
+}
+
+/// Whether the present call may do something to all of a project. Error: it cannot be decided.
+pub async fn may(right: Right, project: &ProjectName) -> Result<bool, Failure> {
+    match require(right, project, false).await {
+        Ok(_) => Ok(true),
+        Err(failure) if failure.code == Code::PermissionDenied => Ok(false),
+        Err(failure) => Err(failure),
+    }
 }
 
 /// The present call's place in its trace as a header; empty outside a call.

@@ -6,16 +6,20 @@
 //! - A remote channel ([`remote`]) finds endpoints, keeps a connection to each, spreads calls over those
 //!   that live, and sends again what is safe to send again, within a budget.
 //! - Around each handler, [`serve::Layered`] restores them into [`context`], enforces the deadline, refuses
-//!   what exceeds the limit, and records rate, errors and duration.
+//!   what exceeds the limit and whoever may not call, and records rate, errors and duration.
+//! - [`access`] asks what a caller may do, as the contract of each rpc says; [`principal`] carries who the call
+//!   is made for from service to service.
 //! - [`Failure`] is what went wrong in a form that any client can act on; [`status()`] alone turns it into a
 //!   gRPC status with details, [`Failure::from_status`] back.
 //! - [`server`] binds early, is ready late, lets in whom [`AllowList`] names, and drains with a cap.
 //! - [`tls`] is who we are, whom we trust, and who the peer is; files are read again when they change.
 //!
 //! Always true: no call goes on past its deadline, no error leaves without exactly one `ErrorInfo`, nothing
-//! queues without bound, and nothing is sent twice that may not be. Left out: who the user behind a call is
-//! (a placeholder tenant), and hedging.
+//! queues without bound, nothing is sent twice that may not be, and nobody is believed to be somebody else but
+//! by a service that showed its certificate. Left out: how callers prove who they are, what policies say, and
+//! hedging.
 
+pub mod access;
 mod allow;
 mod channel;
 mod compression;
@@ -23,15 +27,17 @@ pub mod context;
 pub mod convert;
 mod failure;
 pub mod methods;
+pub mod principal;
 pub mod remote;
 pub mod serve;
 pub mod server;
 pub mod tls;
 
+pub use access::{Action, Authorize, Parts, View};
 pub use allow::AllowList;
 pub use channel::{Channel, parse_grpc_timeout};
 pub use compression::Compression;
 pub use failure::{Code, DOMAIN, Failure, Reason, status};
-pub use remote::{Endpoint, FixedList, RemoteOptions, Resolver, TransportOptions};
+pub use remote::{Bearer, Endpoint, FixedList, RemoteOptions, Resolver, TransportOptions};
 pub use serve::{Layered, Limits};
 pub use tls::{PeerIdentity, Tls, TlsError, TlsOptions};

@@ -1,4 +1,4 @@
-//! The layer around every handler: context, deadline, limit, span, measurements.
+//! The layer around every handler: context, deadline, limit, who may call, span, measurements.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -8,16 +8,17 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use commonplace_telemetry::Metrics;
+use commonplace_types::{Principal, Right};
 use http::{HeaderMap, Request, Response};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::body::Body;
 use tower::Service;
 use tracing::Instrument;
 
+use crate::access::{self, Authorize, View};
 use crate::channel::{out_of_time, parse_grpc_timeout};
 use crate::context::{self, Call, Trace};
-use crate::methods::method;
-use crate::tls::PeerIdentity;
+use crate::methods::{Method, Over, method};
 use crate::{Code, Failure};
 
 /// What a service lets in.
@@ -49,6 +50,7 @@ pub struct Layered<S> {
     streams: Arc<Semaphore>,
     limits: Limits,
     metrics: Arc<Metrics>,
+    authorize: Option<Arc<dyn Authorize>>,
 }
 
 impl<S> Layered<S> {
@@ -60,7 +62,14 @@ impl<S> Layered<S> {
             streams: Arc::new(Semaphore::new(limits.concurrent_streams)),
             limits,
             metrics,
+            authorize: None,
         }
+    }
+
+    /// Has every call decided on before it is served. Without this everybody may call everything.
+    pub fn authorized(mut self, authorize: Arc<dyn Authorize>) -> Self {
+        self.authorize = Some(authorize);
+        self
     }
 
     /// Calls and streams that could be let in now.
@@ -186,7 +195,6 @@ where
             return Box::pin(std::future::ready(Ok(too_many().into_status().into_http())));
         };
         let mut call = read_call(request.headers(), &self.limits);
-        call.peer = request.extensions().get::<PeerIdentity>().cloned();
         let deadline = call.deadline;
         // A stream without a deadline of its own goes on; only its head must come in time.
         let stream_deadline = deadline.filter(|_| request.headers().contains_key("grpc-timeout"));
@@ -208,8 +216,10 @@ where
         {
             call.trace = own;
         }
-        let inner = self.inner.call(request);
-        let served = context::scope(call, inner).instrument(span);
+        // The one that is ready is used up; its clone takes the next call.
+        let next = self.inner.clone();
+        let inner = std::mem::replace(&mut self.inner, next);
+        let served = serve(inner, request, call, self.authorize.clone()).instrument(span);
         Box::pin(async move {
             let deadline = deadline.unwrap_or(started + Duration::from_secs(3_600));
             let answer = match tokio::time::timeout_at(deadline.into(), served).await {
@@ -221,6 +231,85 @@ where
             Ok(permit.hold(answer, stream_deadline))
         })
     }
+}
+
+/// Asks who calls and whether they may, then serves.
+async fn serve<S>(
+    mut inner: S,
+    request: Request<Body>,
+    mut call: Call,
+    authorize: Option<Arc<dyn Authorize>>,
+) -> Result<Response<Body>, Infallible>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+{
+    let Some(authorize) = authorize else {
+        if let Some(principal) = request.extensions().get::<Arc<Principal>>() {
+            call.tenant = principal.tenant.clone();
+            call.principal = Some(principal.clone());
+        }
+        return context::scope(call, inner.call(request)).await;
+    };
+    match admit(&authorize, request, &mut call).await {
+        Ok(request) => {
+            call.authorize = Some(authorize);
+            context::scope(call, inner.call(request)).await
+        }
+        Err(failure) => Ok(failure.into_status().into_http()),
+    }
+}
+
+/// Error: UNIMPLEMENTED for a method that no contract knows, UNAUTHENTICATED, PERMISSION_DENIED.
+async fn admit(
+    authorize: &Arc<dyn Authorize>,
+    mut request: Request<Body>,
+    call: &mut Call,
+) -> Result<Request<Body>, Failure> {
+    let path = request.uri().path();
+    let method = method(path);
+    let Some(access) = &method.access else {
+        return Err(access::unknown(path));
+    };
+    let principal = match request.extensions_mut().remove::<Arc<Principal>>() {
+        Some(principal) => principal,
+        None => authorize.nobody()?,
+    };
+    call.tenant = principal.tenant.clone();
+    call.principal = Some(principal.clone());
+    call.method = Some(method);
+    let Some(right) = access.right else {
+        return for_services(&principal, method).map(|()| request);
+    };
+    let decide = |right, parts| access::action(method, right, parts);
+    call.view = match &access.over {
+        Over::Tenant => {
+            authorize
+                .decide(&principal, decide(right, false), None)
+                .await?
+        }
+        Over::Service => {
+            let member = decide(Right::Member, false);
+            authorize.decide(&principal, member, None).await?
+        }
+        Over::Project(path) => {
+            let (head, body) = request.into_parts();
+            let opened = access::open(body).await?;
+            let project = access::project_of(&opened.message, path)?;
+            request = Request::from_parts(head, opened.body);
+            let action = decide(right, access.parts);
+            authorize.decide(&principal, action, Some(&project)).await?
+        }
+    };
+    debug_assert!(access.parts || call.view == View::Whole);
+    Ok(request)
+}
+
+fn for_services(principal: &Principal, method: &Method) -> Result<(), Failure> {
+    if principal.is_service() {
+        return Ok(());
+    }
+    let text = format!("`{}` is for services only", method.name);
+    Err(Failure::new(Code::PermissionDenied, "FOR_SERVICES_ONLY").message(text))
 }
 
 fn too_many() -> Failure {

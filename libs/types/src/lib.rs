@@ -8,6 +8,7 @@ mod event;
 mod ids;
 mod invalid;
 pub mod limits;
+mod principal;
 mod time;
 mod visible;
 
@@ -17,5 +18,6 @@ pub use ids::{
     Reference, TagName, TenantName,
 };
 pub use invalid::Invalid;
+pub use principal::{AccessScope, Actor, Principal, PrincipalKind, Right, Subject};
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};
 pub use visible::Visible;

@@ -1,10 +1,14 @@
 //! What can be said on the command line.
 
+pub mod access;
+
 use std::path::PathBuf;
 
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use commonplace_node::Role;
+
+use access::{Authz, Grants, Keys, Token};
 
 const AFTER_HELP: &str = "Start with: com demo
 Exit codes: 0 done, 1 failed, 2 the input was refused, 3 the pack cannot be checked here";
@@ -27,9 +31,23 @@ impl Cli {
     pub fn read() -> Self {
         let matches = Self::command().get_matches();
         let mut cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-        let from_environment = matches.value_source("server") == Some(ValueSource::EnvVariable);
-        if from_environment && cli.global.data_dir.is_some() {
-            cli.global.server = None;
+        let from_environment =
+            |name: &str| matches.value_source(name) == Some(ValueSource::EnvVariable);
+        let global = &mut cli.global;
+        if from_environment("server") && global.data_dir.is_some() {
+            global.server = None;
+        }
+        // What the environment holds is for servers; a flag stands before it.
+        let (no_server, both) = (
+            global.server.is_none(),
+            global.key.is_some() && global.token.is_some(),
+        );
+        let (key, token) = (from_environment("key"), from_environment("token"));
+        if key && (no_server || both && !token) {
+            global.key = None;
+        }
+        if token && (no_server || both && !key) {
+            global.token = None;
         }
         cli
     }
@@ -41,6 +59,15 @@ pub struct Global {
     /// Call the server at this address, for example localhost:8083, instead of opening the data folder
     #[arg(long, global = true, env = "COM_SERVER", value_parser = parse_server)]
     pub server: Option<String>,
+    /// Key to show to the server
+    #[arg(long, global = true, env = "COM_KEY", hide_env_values = true)]
+    pub key: Option<Secret>,
+    /// Token to show to the server
+    #[arg(long, global = true, env = "COM_TOKEN", hide_env_values = true)]
+    pub token: Option<Secret>,
+    /// Tenant to work in, where the data folder or a certificate lets you choose; a key or token has its own
+    #[arg(long, global = true)]
+    pub tenant: Option<String>,
     /// Folder that everything is kept in; without it, $XDG_DATA_HOME/commonplace, else
     /// ~/.local/share/commonplace
     #[arg(long, global = true)]
@@ -57,6 +84,24 @@ pub struct Global {
     /// Print JSON for machines
     #[arg(long, global = true)]
     pub json: bool,
+}
+
+/// A key or token; never printed.
+#[derive(Clone)]
+pub struct Secret(pub String);
+
+impl std::str::FromStr for Secret {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Secret(…)")
+    }
 }
 
 fn parse_setting(text: &str) -> Result<(String, String), String> {
@@ -125,6 +170,18 @@ pub enum Command {
     /// The embedding model
     #[command(subcommand)]
     Model(Model),
+    /// Keys that callers show
+    #[command(subcommand)]
+    Keys(Keys),
+    /// Grants: who may read, write or administer what
+    #[command(subcommand)]
+    Grants(Grants),
+    /// Who may do what, and why
+    #[command(subcommand)]
+    Authz(Authz),
+    /// Tokens that callers show
+    #[command(subcommand)]
+    Token(Token),
     /// Certificates
     #[command(subcommand)]
     Certs(Certs),

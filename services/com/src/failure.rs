@@ -132,6 +132,33 @@ fn next_step(failure: &Failure, global: &Global) -> Option<String> {
         "BRANCH_NOT_FOUND" | "TAG_NOT_FOUND" => see("what branches and tags there are", "branch"),
         "COMMIT_NOT_FOUND" => see("what commits there are", "log"),
         "EVENT_NOT_FOUND" => see("what events there are", "events"),
+        "KEY_NOT_FOUND" => see("what keys there are", "keys list"),
+        "KEY_ENDED" => Some(format!(
+            "make another: {}",
+            hint::command(global, "keys create --subject NAME")
+        )),
+        "GRANT_NOT_FOUND" => see("what grants there are", "grants list"),
+        "ACCESS_POLICY_NOT_FOUND" => see("what policies there are", "authz policies list"),
+        "ACCESS_POLICY_INVALID" => see("what policies may say", "authz policies schema"),
+        "ACCESS_DENIED" | "SCOPE_EXCEEDED" => failure.metadata.get("method").map(|method| {
+            let project = failure.metadata.get("project");
+            let project = project.filter(|name| **name != global.project);
+            let place = project.map_or_else(String::new, |name| format!(" --project {name}"));
+            let explain = format!("authz explain {}{place}", hint::quoted(method));
+            format!("see why: {}", hint::command(global, &explain))
+        }),
+        "CREDENTIALS_MISSING" => Some(format!(
+            "show a key with --key or COM_KEY; where the data folder is, `{} keys create --subject NAME` makes one",
+            hint::program()
+        )),
+        "CREDENTIALS_EXPIRED" | "CREDENTIALS_INVALID" if global.token.is_some() => Some(format!(
+            "see what the token says: {} token inspect TOKEN",
+            hint::program()
+        )),
+        "CREDENTIALS_EXPIRED" | "CREDENTIALS_INVALID" if global.key.is_some() => Some(format!(
+            "an administrator sees whether the key is good still: {} keys list",
+            hint::program()
+        )),
         "PEER_UNREACHABLE" if global.server.is_some() => Some(format!(
             "is it running there? start it with `{} serve`, or leave --server and COM_SERVER out",
             hint::program()

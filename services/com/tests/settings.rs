@@ -17,7 +17,8 @@ Made from the sources by `make settings`; a test keeps it complete. A setting is
 TOML), as an environment variable (`COM_` and the path in capitals, parts joined by `__`:
 `COM_JOURNAL__QUEUE_APPENDS`), or by a flag (`--set journal.queue_appends=2000`); flags win over the environment, the
 environment over the file. An unknown setting stops the program, wherever it comes from. `com config dump` prints
-those in force, as a file. `COM_SERVER` and `COM_CONFIG` stand for the flags `--server` and `--config`.
+those in force, as a file. `COM_SERVER`, `COM_CONFIG`, `COM_KEY` and `COM_TOKEN` stand for the flags `--server`, `--config`,
+`--key` and `--token`.
 ";
 
 /// The public fields of a struct: name, type, comment.

@@ -134,7 +134,7 @@ async fn answer(
 ) -> Result<Response, HttpError> {
     let (parts, body) = request.into_parts();
     let query = query.unwrap_or_default();
-    within(&parts.headers, call.shared.timeout, async {
+    within(&parts, call.shared.timeout, async {
         let in_path = path_parameters(in_path)?;
         if call.has_body {
             query::refuse(&query)?;

@@ -7,7 +7,8 @@
 //! Always true: a call reaches a service only through the one [`commonplace_rpc::Channel`] it was given;
 //! JSON and gRPC answers say the same; a body is read up to a size, within a time, and under the call's
 //! deadline; what a caller gave is used or refused, never passed over; no web page calls unless its origin is
-//! allowed. Left out: who the caller is.
+//! allowed; every call is passed on with who makes it. Left out: what the caller may do, which each service
+//! decides for itself.
 
 mod body;
 pub mod config;
@@ -21,6 +22,7 @@ mod scalar;
 pub mod service;
 mod surroundings;
 mod transcode;
+mod who;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,6 +33,7 @@ use commonplace_rpc::{Channel, Code, Failure};
 use commonplace_telemetry::Metrics;
 
 pub use config::Options;
+pub use who::Who;
 
 /// The services behind the gateway: full service name, for example
 /// `commonplace.journal.v1.JournalService`, to its channel.
@@ -41,6 +44,7 @@ pub fn start(
     options: &Options,
     backends: BTreeMap<String, Channel>,
     metrics: Arc<Metrics>,
+    who: Who,
 ) -> Router {
     let backends: Backends = Arc::new(backends);
     let numbers = metrics.clone();
@@ -55,6 +59,8 @@ pub fn start(
         .route("/health", get(|| std::future::ready(HEALTHY)))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback_service(grpc::proxy(backends))
+        // Learns who calls; nothing behind it is reached by somebody who shows what is no good.
+        .layer(axum::middleware::from_fn_with_state(who, who::identify))
         // Answers the browsers of allowed origins.
         .layer(grpc::cors(options))
         // Outermost: refuses web pages of other origins, and names that are not ours.

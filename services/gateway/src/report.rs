@@ -44,7 +44,7 @@ async fn take(
     request: http::Request<Body>,
 ) -> Result<Response, HttpError> {
     let (parts, body) = request.into_parts();
-    within(&parts.headers, intake.shared.timeout, async {
+    within(&parts, intake.shared.timeout, async {
         let mut in_path = json::path_parameters(in_path)?;
         let format = in_path.remove("format").unwrap_or_default();
         let header = read_header(format, query.as_deref().unwrap_or_default())?;

@@ -1,25 +1,27 @@
-//! What an HTTP call brings along: its deadline, its id, its trace.
+//! What an HTTP call brings along: its deadline, its id, its trace, who makes it.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use commonplace_rpc::context::{self, Call, Trace};
 use commonplace_rpc::{Code, Failure, parse_grpc_timeout};
-use http::HeaderMap;
+use commonplace_types::Principal;
+use http::request::Parts;
 
 use crate::http_error::HttpError;
 
 /// Longest id of a call that is taken over.
 const ID_BYTES: usize = 128;
 
-/// Runs `answer` as the call that the headers describe; when its time is up, so is the answer.
+/// Runs `answer` as the call that the head of a request describes; when its time is up, so is the answer.
 /// Errors: those of `answer`, a malformed deadline, a deadline that passed.
 pub(crate) async fn within<T>(
-    headers: &HeaderMap,
+    head: &Parts,
     default_timeout: Duration,
     answer: impl Future<Output = Result<T, HttpError>>,
 ) -> Result<T, HttpError> {
-    let call = read(headers, default_timeout)?;
+    let call = read(head, default_timeout)?;
     let deadline = call.deadline;
     let answer = context::scope(call, answer);
     let Some(deadline) = deadline else {
@@ -35,7 +37,8 @@ pub(crate) async fn within<T>(
     }
 }
 
-fn read(headers: &HeaderMap, default_timeout: Duration) -> Result<Call, HttpError> {
+fn read(head: &Parts, default_timeout: Duration) -> Result<Call, HttpError> {
+    let headers = &head.headers;
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let timeout = match headers.get("grpc-timeout") {
         None => default_timeout,
@@ -50,6 +53,10 @@ fn read(headers: &HeaderMap, default_timeout: Duration) -> Result<Call, HttpErro
     }
     if let Some(trace) = header("traceparent").and_then(Trace::parse) {
         call.trace = trace;
+    }
+    if let Some(principal) = head.extensions.get::<Arc<Principal>>() {
+        call.tenant = principal.tenant.clone();
+        call.principal = Some(principal.clone());
     }
     Ok(call)
 }

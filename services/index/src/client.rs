@@ -7,7 +7,7 @@ use commonplace_rpc::convert::{
 };
 use commonplace_rpc::server::MESSAGE_BYTES;
 use commonplace_rpc::{Channel, Code, Failure};
-use commonplace_types::{CommitHash, Invalid, ProjectName, Reference};
+use commonplace_types::{CommitHash, Invalid, ProjectName, Reference, TenantName};
 use futures::FutureExt;
 
 use crate::feed::{Frame, Told};
@@ -32,6 +32,29 @@ impl Journal {
     pub(crate) fn new(channel: Channel) -> Self {
         let client = JournalServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES);
         Self { client }
+    }
+
+    /// Every tenant that has projects.
+    pub(crate) async fn tenants(&self) -> Result<Vec<TenantName>, Failure> {
+        let mut found = Vec::new();
+        let mut page_token = String::new();
+        loop {
+            let request = proto::ListTenantsRequest {
+                page_size: PAGE,
+                page_token,
+            };
+            let answer = self.client.clone().list_tenants(request).await;
+            let page = answer
+                .map_err(|status| Failure::from_status(&status))?
+                .into_inner();
+            for name in page.tenants {
+                found.push(TenantName::new(name).map_err(|error| garbled(&error))?);
+            }
+            if page.next_page_token.is_empty() {
+                return Ok(found);
+            }
+            page_token = page.next_page_token;
+        }
     }
 
     /// Every project with the number of its newest commit; none for one without commits.

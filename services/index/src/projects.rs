@@ -429,7 +429,8 @@ impl Projects {
             let syncer = Syncer::new(Arc::clone(&project), outside, self.stop.clone());
             self.tasks.spawn(syncer.run());
         }
-        self.tasks.spawn(in_tenant(tenant, follower.run()));
+        self.tasks
+            .spawn(context::for_tenant(tenant, follower.run()));
         project
     }
 
@@ -468,15 +469,10 @@ impl Projects {
     pub(crate) fn poll(self: &Arc<Self>) {
         let projects = Arc::clone(self);
         let period = Duration::from_millis(self.options.poll_interval_ms.max(1));
-        let tenant = TenantName::default_tenant();
         let polling = async move {
             loop {
-                if let Ok(found) = projects.journal.projects().await {
-                    for (name, head) in found {
-                        let project = projects.follow(TenantName::default_tenant(), name);
-                        head.into_iter()
-                            .for_each(|head| project.saw_journal_at(head));
-                    }
+                for tenant in projects.journal.tenants().await.unwrap_or_default() {
+                    context::for_tenant(tenant, projects.look()).await;
                 }
                 tokio::select! {
                     () = tokio::time::sleep(period) => {}
@@ -484,7 +480,19 @@ impl Projects {
                 }
             }
         };
-        self.tasks.spawn(in_tenant(tenant, polling));
+        self.tasks.spawn(polling);
+    }
+
+    /// Looks for projects of the present tenant, and how far they are.
+    async fn look(&self) {
+        let Ok(found) = self.journal.projects().await else {
+            return;
+        };
+        for (name, head) in found {
+            let project = self.follow(context::tenant(), name);
+            head.into_iter()
+                .for_each(|head| project.saw_journal_at(head));
+        }
     }
 
     /// Ends everything that runs for the projects; what they took in is on disk when this returns.
@@ -494,13 +502,6 @@ impl Projects {
         self.tasks.close();
         self.tasks.wait().await;
     }
-}
-
-/// Runs a background task as a call of its own, about a tenant's data.
-async fn in_tenant<F: Future>(tenant: TenantName, future: F) -> F::Output {
-    let mut call = context::Call::root(None);
-    call.tenant = tenant;
-    context::scope(call, future).await
 }
 
 /// Names of the folders in a folder, sorted; none if it cannot be read.

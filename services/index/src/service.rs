@@ -5,7 +5,8 @@ use std::sync::Arc;
 use commonplace_proto::index as proto;
 use commonplace_proto::index::index_service_server::IndexService;
 use commonplace_rpc::convert::project_from_proto;
-use commonplace_rpc::status;
+use commonplace_rpc::{Failure, context, status};
+use commonplace_types::Right;
 use tonic::{Request, Response, Status};
 
 use crate::convert::{
@@ -65,7 +66,17 @@ impl IndexService for Service {
             "" => None,
             name => Some(project_from_proto(name).map_err(status)?),
         };
-        let statuses = self.projects.status(project).await.map_err(status)?;
+        if let Some(project) = &project {
+            let required = context::require(Right::Read, project, false).await;
+            required.map_err(Failure::into_status)?;
+        }
+        let mut statuses = Vec::new();
+        for found in self.projects.status(project).await.map_err(status)? {
+            let readable = context::may(Right::Read, &found.project).await;
+            if readable.map_err(Failure::into_status)? {
+                statuses.push(found);
+            }
+        }
         let embedder = self.projects.embedding.fingerprint();
         Ok(Response::new(statuses_to_proto(statuses, embedder)))
     }

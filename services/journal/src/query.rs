@@ -340,16 +340,7 @@ impl Journal {
         token: &str,
     ) -> Result<Page<ProjectEntry>, JournalError> {
         let size = page_size(asked, 100)?;
-        let after = match token {
-            "" => None,
-            token => {
-                let content = self.store().sealer.open_page(Kind::Projects, token)?;
-                let name = String::from_utf8(content)
-                    .ok()
-                    .and_then(|n| ProjectName::new(n).ok());
-                Some(name.ok_or_else(|| page_token_error("does not read back"))?)
-            }
-        };
+        let after: Option<ProjectName> = self.after(Kind::Projects, token)?;
         let found = self
             .store()
             .projects()?
@@ -363,6 +354,41 @@ impl Journal {
             _ => String::new(),
         };
         Ok(Page { items, next })
+    }
+
+    /// The tenants that have projects, by name.
+    pub fn tenants(&self, asked: usize, token: &str) -> Result<Page<TenantName>, JournalError> {
+        let size = page_size(asked, 100)?;
+        let after: Option<TenantName> = self.after(Kind::Tenants, token)?;
+        let mut items = self.store().projects()?.tenants(after.as_ref(), size + 1);
+        let more = items.len() > size;
+        items.truncate(size);
+        let next = match items.last().filter(|_| more) {
+            Some(last) => self
+                .store()
+                .sealer
+                .seal(Kind::Tenants, last.as_str().as_bytes()),
+            None => String::new(),
+        };
+        Ok(Page { items, next })
+    }
+
+    /// The name that a page token goes on after; an empty token goes on after nothing.
+    fn after<N: std::str::FromStr>(
+        &self,
+        kind: Kind,
+        token: &str,
+    ) -> Result<Option<N>, JournalError> {
+        if token.is_empty() {
+            return Ok(None);
+        }
+        let content = self.store().sealer.open_page(kind, token)?;
+        let name = String::from_utf8(content)
+            .ok()
+            .and_then(|name| name.parse().ok());
+        Ok(Some(
+            name.ok_or_else(|| page_token_error("does not read back"))?,
+        ))
     }
 }
 

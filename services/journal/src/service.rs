@@ -5,11 +5,11 @@ use std::pin::Pin;
 
 use commonplace_proto::journal as proto;
 use commonplace_proto::journal::journal_service_server::{JournalService, JournalServiceServer};
-use commonplace_rpc::context;
 use commonplace_rpc::convert::{
     event_to_proto, filter_from_proto, project_from_proto, visible_to_proto,
 };
-use commonplace_types::{Invalid, limits};
+use commonplace_rpc::{Failure, context};
+use commonplace_types::{Invalid, Right, limits};
 use futures::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
@@ -64,12 +64,42 @@ impl JournalService for Service {
     ) -> Result<Response<proto::ListProjectsResponse>, Status> {
         let request = request.into_inner();
         let size = page_size_from_proto(request.page_size).map_err(failed)?;
-        let page = self
-            .journal
-            .projects(&context::tenant(), size, &request.page_token);
+        let (tenant, mut token) = (context::tenant(), request.page_token);
+        let mut projects = Vec::new();
+        loop {
+            // At least one is asked for, so that the end is seen.
+            let left = size.saturating_sub(projects.len()).max(1);
+            let page = self.journal.projects(&tenant, left, &token);
+            let page = page.map_err(failed)?;
+            let mut last_is_readable = false;
+            for entry in &page.items {
+                // Whoever may not read a project does not learn that it is there, nor by a token that names it.
+                let readable = context::may(Right::Read, &entry.name).await;
+                last_is_readable = readable.map_err(Failure::into_status)?;
+                if last_is_readable {
+                    projects.push(project_to_proto(entry));
+                }
+            }
+            token = page.next;
+            if token.is_empty() || last_is_readable && projects.len() >= size {
+                return Ok(Response::new(proto::ListProjectsResponse {
+                    projects,
+                    next_page_token: token,
+                }));
+            }
+        }
+    }
+
+    async fn list_tenants(
+        &self,
+        request: Request<proto::ListTenantsRequest>,
+    ) -> Result<Response<proto::ListTenantsResponse>, Status> {
+        let request = request.into_inner();
+        let size = page_size_from_proto(request.page_size).map_err(failed)?;
+        let page = self.journal.tenants(size, &request.page_token);
         let page = page.map_err(failed)?;
-        Ok(Response::new(proto::ListProjectsResponse {
-            projects: page.items.iter().map(project_to_proto).collect(),
+        Ok(Response::new(proto::ListTenantsResponse {
+            tenants: page.items.iter().map(ToString::to_string).collect(),
             next_page_token: page.next,
         }))
     }

@@ -185,6 +185,20 @@ impl Projects {
         all.values().filter(wanted).take(limit).cloned().collect()
     }
 
+    /// The tenants that have projects by name, those after `after` only, at most `limit`.
+    pub(crate) fn tenants(&self, after: Option<&TenantName>, limit: usize) -> Vec<TenantName> {
+        let all = self.all.read().unwrap_or_else(PoisonError::into_inner);
+        let mut names: Vec<TenantName> = all
+            .keys()
+            .map(|(tenant, _)| tenant)
+            .filter(|tenant| after.is_none_or(|after| *tenant > after))
+            .cloned()
+            .collect();
+        names.dedup();
+        names.truncate(limit);
+        names
+    }
+
     pub(crate) fn next_key(&self) -> i64 {
         let all = self.all.read().unwrap_or_else(PoisonError::into_inner);
         all.values().map(|project| project.key).max().unwrap_or(0) + 1

@@ -16,6 +16,7 @@ pub(crate) enum Kind {
     Events = 2,
     Commits = 3,
     Projects = 4,
+    Tenants = 5,
 }
 
 /// Why a token was not accepted.

@@ -42,6 +42,8 @@ pub struct NodeOptions {
     pub database: commonplace_storage::Options,
     /// Logs and traces.
     pub telemetry: commonplace_telemetry::Options,
+    /// Who may call.
+    pub access: commonplace_access::Options,
     /// The port's own settings.
     pub gateway: commonplace_gateway::Options,
     /// Reading reports.
@@ -73,6 +75,7 @@ impl Default for NodeOptions {
             transport: Default::default(),
             database: Default::default(),
             telemetry: Default::default(),
+            access: Default::default(),
             gateway: Default::default(),
             ingest: Default::default(),
             journal: Default::default(),

@@ -12,6 +12,7 @@ mod config;
 mod migrate;
 mod node;
 mod peers;
+mod policy;
 mod ports;
 mod role;
 

@@ -4,8 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use commonplace_access::Access;
 use commonplace_embed::Model;
+use commonplace_gateway::Who;
 use commonplace_gateway::service::Info;
+use commonplace_policy::Policies;
 use commonplace_rpc::server::Readiness;
 use commonplace_rpc::{Channel, Layered, Limits, Tls, TlsError};
 use commonplace_storage::{DataFolder, Place, StorageError};
@@ -14,6 +17,7 @@ use commonplace_types::{Clock, Invalid};
 use tokio::sync::watch;
 use tonic::service::Routes;
 
+use crate::policy::{self, Policy};
 use crate::{NodeOptions, Role, peers};
 
 /// The version of the program.
@@ -87,6 +91,19 @@ impl Channels {
         }
     }
 
+    /// The same channels for a service or for whoever holds the data folder: calls that are made for nobody are
+    /// made in that name.
+    pub fn in_name_of(&self, name: &str) -> Self {
+        Self {
+            ingest: self.ingest.in_name_of(name),
+            journal: self.journal.in_name_of(name),
+            index: self.index.in_name_of(name),
+            policy: self.policy.in_name_of(name),
+            retrieval: self.retrieval.in_name_of(name),
+            gateway: self.gateway.in_name_of(name),
+        }
+    }
+
     /// The channel to a role.
     pub fn to(&self, role: Role) -> &Channel {
         match role {
@@ -137,6 +154,7 @@ pub struct Node {
     channels: Channels,
     surroundings: Surroundings,
     gateway: commonplace_gateway::Options,
+    who: Who,
     retrieval: Option<commonplace_retrieval::Retrieval>,
     index: Option<commonplace_index::Index>,
     policy: Option<commonplace_policy::Policies>,
@@ -158,14 +176,17 @@ impl Node {
         clock: Arc<dyn Clock>,
         surroundings: Surroundings,
     ) -> Result<Self, NodeError> {
+        let folder = lock_folder(options)?;
+        let keeps = Policy::start(options, clock.clone(), &surroundings).await?;
         let start = Start {
-            folder: lock_folder(options)?,
+            folder,
             options,
             clock,
+            access: keeps.access,
             surroundings,
         };
+        let to_policy = start.policy(&keeps.channel, keeps.policies.as_ref());
         let (to_journal, journal) = start.journal().await?;
-        let (to_policy, policy) = start.policy().await?;
         let to_ingest = start.ingest(&to_journal).await?;
         let (to_index, index) = start.index(&to_journal).await?;
         let (to_retrieval, retrieval) = start.retrieval(&to_index, &to_policy).await?;
@@ -181,9 +202,10 @@ impl Node {
                 gateway: to_gateway,
             },
             gateway: options.gateway.clone(),
+            who: Who::new(keeps.authenticator, start.access),
             retrieval,
             index,
-            policy,
+            policy: keeps.policies,
             journal,
             surroundings: start.surroundings,
             _folder: start.folder,
@@ -202,22 +224,25 @@ impl Node {
 
     /// What the port for everybody offers: the gateway over all services, and reflection.
     pub fn public_routes(&self) -> Routes {
-        let backends = Role::ALL.map(|role| {
-            let channel = self.channels.to(role).clone();
-            (role.service().to_owned(), channel)
-        });
         let metrics = self.surroundings.metrics.clone();
-        let router = commonplace_gateway::start(&self.gateway, BTreeMap::from(backends), metrics);
+        let (backends, who) = (self.backends(&Role::all()), self.who.clone());
+        let router = commonplace_gateway::start(&self.gateway, backends, metrics, who);
         with_reflection(Routes::from(router))
     }
 
     /// What the port for other services offers: the services of this process, as they are, and reflection.
     pub fn service_routes(&self) -> Routes {
-        let own = self.roles.iter().map(|role| {
-            let channel = self.channels.to(*role).clone();
-            (role.service().to_owned(), channel)
+        let own = self.backends(&self.roles);
+        with_reflection(Routes::from(commonplace_gateway::services(own)))
+    }
+
+    /// The channel to every service of some roles, by the service's name.
+    fn backends(&self, roles: &BTreeSet<Role>) -> BTreeMap<String, Channel> {
+        let services = roles.iter().flat_map(|role| {
+            let names = role.services().iter();
+            names.map(|name| ((*name).to_owned(), self.channels.to(*role).clone()))
         });
-        with_reflection(Routes::from(commonplace_gateway::services(own.collect())))
+        services.collect()
     }
 
     /// Stops every service, callers first. What was acknowledged is on disk when this returns.
@@ -247,6 +272,7 @@ impl Node {
 struct Start<'a> {
     options: &'a NodeOptions,
     clock: Arc<dyn Clock>,
+    access: Access,
     surroundings: Surroundings,
     folder: Option<DataFolder>,
 }
@@ -264,15 +290,12 @@ impl Start<'_> {
         Ok((channel, Some(journal)))
     }
 
-    async fn policy(&self) -> Result<(Channel, Option<commonplace_policy::Policies>), NodeError> {
-        if !self.plays(Role::Policy) {
-            return Ok((self.elsewhere(Role::Policy)?, None));
+    /// A channel to the policy service that asks who may call, where it runs here.
+    fn policy(&self, channel: &Channel, policies: Option<&Policies>) -> Channel {
+        match policies {
+            Some(policies) => self.here(Role::Policy, policy::routes(policies)),
+            None => channel.clone(),
         }
-        let place = self.own_place("policy")?;
-        let options = self.options.policy.clone();
-        let policy = commonplace_policy::start(options, place, self.clock.clone()).await?;
-        let channel = self.here(Role::Policy, Routes::new(policy.service()));
-        Ok((channel, Some(policy)))
     }
 
     async fn ingest(&self, journal: &Channel) -> Result<Channel, NodeError> {
@@ -280,7 +303,8 @@ impl Start<'_> {
             return Ok(self.elsewhere(Role::Ingest)?);
         }
         let options = self.options.ingest.clone();
-        let ingest = commonplace_ingest::start(options, journal.clone()).await?;
+        let journal = journal.in_name_of(&self.name());
+        let ingest = commonplace_ingest::start(options, journal).await?;
         Ok(self.here(Role::Ingest, Routes::new(ingest.service())))
     }
 
@@ -293,7 +317,7 @@ impl Start<'_> {
         }
         let model = load_model(self.options).await;
         let (options, folder) = (self.options.index.clone(), &self.options.data_dir);
-        let (journal, clock) = (journal.clone(), self.clock.clone());
+        let (journal, clock) = (journal.in_name_of(&self.name()), self.clock.clone());
         let index = commonplace_index::start(options, folder, journal, model, clock).await?;
         let channel = self.here(Role::Index, Routes::new(index.service()));
         Ok((channel, Some(index)))
@@ -309,7 +333,8 @@ impl Start<'_> {
         }
         let place = self.own_place("retrieval")?;
         let (options, clock) = (self.options.retrieval.clone(), self.clock.clone());
-        let (index, policy) = (index.clone(), policy.clone());
+        let name = self.name();
+        let (index, policy) = (index.in_name_of(&name), policy.in_name_of(&name));
         let retrieval = commonplace_retrieval::start(options, place, index, policy, clock).await?;
         let channel = self.here(Role::Retrieval, Routes::new(retrieval.service()));
         Ok((channel, Some(retrieval)))
@@ -335,7 +360,13 @@ impl Start<'_> {
             ..Limits::default()
         };
         let metrics = self.surroundings.metrics.clone();
-        Channel::in_process(Layered::new(routes.prepare(), limits, metrics))
+        let layered = Layered::new(routes.prepare(), limits, metrics);
+        Channel::in_process(layered.authorized(Arc::new(self.access.clone())))
+    }
+
+    /// The name in which the services of this process call others.
+    fn name(&self) -> String {
+        policy::own_name(self.options, &self.surroundings)
     }
 
     fn elsewhere(&self, role: Role) -> Result<Channel, Invalid> {

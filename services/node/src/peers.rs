@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use commonplace_access::Mode;
 use commonplace_rpc::{Channel, Code, Failure, RemoteOptions, Tls};
 use commonplace_types::Invalid;
 use http::Request;
@@ -67,6 +68,11 @@ pub(crate) fn channel(
             }
             None => Ok(absent(role)),
         };
+    }
+    if options.access.mode == Mode::Required && tls.is_none() {
+        let problem = "with `access.mode=required` services show each other certificates; set `tls.certificate`, \
+                       `tls.key` and `tls.authority` (`com certs dev` makes them)";
+        return Err(Invalid::new(format!("peers.{role}"), problem));
     }
     let remote = RemoteOptions {
         tls: tls.cloned(),

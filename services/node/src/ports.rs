@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use commonplace_access::Mode;
 use commonplace_rpc::AllowList;
 use commonplace_rpc::Tls;
 use commonplace_rpc::server::{HealthPort, Server, ServerError, ServerOptions};
@@ -23,6 +24,24 @@ pub enum PortError {
     /// The certificates cannot be used.
     #[error(transparent)]
     Node(#[from] NodeError),
+    /// Others could reach the port, and would be asked for nothing.
+    #[error(
+        "others can reach {address}, and `access.mode` is `development`, in which whoever calls may do everything; \
+         set `access.mode=required` and make a key with `com keys create`, or listen on 127.0.0.1"
+    )]
+    Open {
+        /// Where it would listen.
+        address: SocketAddr,
+    },
+    /// Services could not tell each other who calls.
+    #[error(
+        "with `access.mode=required` services show each other certificates, and {address} has none; set \
+         `tls.certificate`, `tls.key` and `tls.authority` (`com certs dev` makes them)"
+    )]
+    Unsecured {
+        /// Where it would listen.
+        address: SocketAddr,
+    },
 }
 
 /// Bound ports. Until [`Ports::open`] calls are answered with UNAVAILABLE.
@@ -77,7 +96,28 @@ impl Ports {
             };
             ports.services = Some(Server::bind_with(address, settings).await?);
         }
+        ports.check(options)?;
         Ok(ports)
+    }
+
+    /// Error: a port that would be less guarded than its address or the settings ask for.
+    fn check(&self, options: &NodeOptions) -> Result<(), PortError> {
+        let secured = options.tls.is_on();
+        match options.access.mode {
+            Mode::Development => {
+                let services = self.service_address().filter(|_| !secured);
+                let public = self.public.as_ref().map(Server::address);
+                let mut exposed = public.into_iter().chain(services);
+                match exposed.find(|address| !address.ip().is_loopback()) {
+                    Some(address) => Err(PortError::Open { address }),
+                    None => Ok(()),
+                }
+            }
+            Mode::Required => match self.service_address().filter(|_| !secured) {
+                Some(address) => Err(PortError::Unsecured { address }),
+                None => Ok(()),
+            },
+        }
     }
 
     /// The address that `listen` led to.

@@ -8,6 +8,7 @@ use commonplace_proto::gateway::gateway_service_server::SERVICE_NAME as GATEWAY;
 use commonplace_proto::index::index_service_server::SERVICE_NAME as INDEX;
 use commonplace_proto::ingest::ingest_service_server::SERVICE_NAME as INGEST;
 use commonplace_proto::journal::journal_service_server::SERVICE_NAME as JOURNAL;
+use commonplace_proto::policy::access_service_server::SERVICE_NAME as ACCESS;
 use commonplace_proto::policy::policy_service_server::SERVICE_NAME as POLICY;
 use commonplace_proto::retrieval::retrieval_service_server::SERVICE_NAME as RETRIEVAL;
 use commonplace_types::Invalid;
@@ -17,10 +18,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
+    /// Retrieval policies, and who may do what.
+    Policy,
     /// The record of truth.
     Journal,
-    /// Retrieval policies.
-    Policy,
     /// Reading reports.
     Ingest,
     /// Finding passages.
@@ -34,8 +35,8 @@ pub enum Role {
 impl Role {
     /// Every role.
     pub const ALL: [Self; 6] = [
-        Self::Journal,
         Self::Policy,
+        Self::Journal,
         Self::Ingest,
         Self::Index,
         Self::Retrieval,
@@ -66,15 +67,28 @@ impl Role {
         }
     }
 
-    /// Whom it calls: the arrows of ARCHITECTURE.md.
+    /// The full names of all that it answers, the one above first.
+    pub fn services(self) -> &'static [&'static str] {
+        match self {
+            Self::Journal => &[JOURNAL],
+            Self::Policy => &[POLICY, ACCESS],
+            Self::Ingest => &[INGEST],
+            Self::Index => &[INDEX],
+            Self::Retrieval => &[RETRIEVAL],
+            Self::Gateway => &[GATEWAY],
+        }
+    }
+
+    /// Whom it calls: the arrows of ARCHITECTURE.md. Everybody asks the policy service who may do what.
     pub fn calls(self) -> &'static [Self] {
         match self {
-            Self::Journal | Self::Policy => &[],
-            Self::Ingest | Self::Index => &[Self::Journal],
-            Self::Retrieval => &[Self::Index, Self::Policy],
+            Self::Policy => &[],
+            Self::Journal => &[Self::Policy],
+            Self::Ingest | Self::Index => &[Self::Policy, Self::Journal],
+            Self::Retrieval => &[Self::Policy, Self::Index],
             Self::Gateway => &[
-                Self::Journal,
                 Self::Policy,
+                Self::Journal,
                 Self::Ingest,
                 Self::Index,
                 Self::Retrieval,
@@ -118,7 +132,7 @@ mod tests {
             assert_eq!(role.as_str().parse::<Role>().unwrap(), role);
         }
         let error = "router".parse::<Role>().unwrap_err();
-        assert!(error.problem.contains("journal, policy"), "{error}");
+        assert!(error.problem.contains("policy, journal"), "{error}");
     }
 
     #[test]
@@ -130,8 +144,9 @@ mod tests {
                     roles: [caller.to_string()].into(),
                     ..Default::default()
                 };
-                let path = format!("/{}/Any", called.service());
-                let allowed = list.check(&path, Some(&peer)).is_ok();
+                let may =
+                    |service: &&str| list.check(&format!("/{service}/Any"), Some(&peer)).is_ok();
+                let allowed = called.services().iter().any(may);
                 let arrow = caller.calls().contains(&called)
                     || caller == Role::Gateway && called == Role::Gateway;
                 assert_eq!(allowed, arrow, "{caller} -> {called}");

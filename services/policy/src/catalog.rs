@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
-use commonplace_storage::Place;
+use commonplace_storage::{Database, Place};
 use commonplace_types::{Clock, Invalid, PolicyId, TenantName, Timestamp};
 
 use crate::config::Options;
@@ -242,6 +242,11 @@ impl Catalog {
         }
         let inner = self.inner.clone();
         to_the_end(async move { inner.put(tenant, checked, activate).await }).await
+    }
+
+    /// The database, for what else is kept in it; open as long as the catalog.
+    pub(crate) fn database(&self) -> Database {
+        self.inner.store.database()
     }
 
     /// Waits for what is being written, then closes the database.

@@ -9,6 +9,13 @@ pub struct Options {
     /// Milliseconds between looks at what other processes wrote, where several share a database; so an
     /// active policy may be this old. 10 to 60,000.
     pub refresh_ms: u64,
+    /// Keys a tenant may have; where there are as many, a new one takes the place of the one that was revoked
+    /// or expired longest ago. 1 to 1,000,000.
+    pub max_keys: usize,
+    /// Grants a tenant may have; 1 to 100,000.
+    pub max_grants: usize,
+    /// Authorization policies a tenant may have besides the shipped ones, 1 MiB together; 1 to 1,000.
+    pub max_access_policies: usize,
 }
 
 impl Default for Options {
@@ -16,6 +23,9 @@ impl Default for Options {
         Self {
             max_policies: 1_000,
             refresh_ms: 250,
+            max_keys: 10_000,
+            max_grants: 10_000,
+            max_access_policies: 100,
         }
     }
 }

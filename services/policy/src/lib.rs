@@ -1,4 +1,5 @@
-//! Retrieval policies: which rules a pack is made by, in versions that never change.
+//! Policies of two kinds: which rules a pack is made by, in versions that never change; and who may do what
+//! ([`access`]: keys, grants, authorization policies).
 //!
 //! A pack names the policy version and the hash of its rules, and can be made again only if that version
 //! still says the same years later. So a version is never edited: a put adds the next one, and choosing
@@ -14,10 +15,12 @@
 //!   several processes share a database, each looks for changes every `policy.refresh_ms`, so that is how
 //!   old an active version may be; versions are numbered by the database.
 //!
-//! Left out: applying a policy (that is retrieval's), trying one against another, and authorization.
+//! Left out: applying a policy (that is retrieval's), trying one against another, and deciding who may do what
+//! (every process does, by libs/access).
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod access;
 pub mod builtin;
 pub mod catalog;
 mod config;
@@ -25,16 +28,20 @@ mod convert;
 mod error;
 pub mod parse;
 pub mod rules;
+mod schema;
 pub mod service;
 mod store;
 mod yaml;
 
 use std::sync::Arc;
 
+use commonplace_access::credential::key::{Randomness, SystemRandomness};
+use commonplace_proto::policy::access_service_server::AccessServiceServer;
 use commonplace_proto::policy::policy_service_server::PolicyServiceServer;
 use commonplace_storage::{Place, SchemaState, StorageError};
 use commonplace_types::Clock;
 
+pub use access::AccessError;
 pub use config::Options;
 pub use error::PolicyError;
 
@@ -42,6 +49,7 @@ pub use error::PolicyError;
 #[derive(Clone)]
 pub struct Policies {
     service: service::Service,
+    access: access::service::Service,
 }
 
 /// How the schema at a place stands beside what this program knows.
@@ -60,9 +68,26 @@ pub async fn start(
     place: impl Into<Place>,
     clock: Arc<dyn Clock>,
 ) -> Result<Policies, PolicyError> {
-    let catalog = catalog::Catalog::open(options, &place.into(), clock).await?;
+    start_with(options, place, clock, Arc::new(SystemRandomness)).await
+}
+
+/// [`start`] with a given source of the ids and secrets of keys.
+pub async fn start_with(
+    options: Options,
+    place: impl Into<Place>,
+    clock: Arc<dyn Clock>,
+    randomness: Arc<dyn Randomness>,
+) -> Result<Policies, PolicyError> {
+    let catalog = catalog::Catalog::open(options.clone(), &place.into(), clock.clone()).await?;
+    let surroundings = access::Surroundings {
+        options,
+        clock,
+        randomness,
+    };
+    let keeper = access::Keeper::new(catalog.database(), surroundings);
     Ok(Policies {
         service: service::Service { catalog },
+        access: access::service::Service { keeper },
     })
 }
 
@@ -70,6 +95,11 @@ impl Policies {
     /// The generated server.
     pub fn service(&self) -> PolicyServiceServer<service::Service> {
         PolicyServiceServer::new(self.service.clone())
+    }
+
+    /// The generated server for keys, grants and authorization policies.
+    pub fn access_service(&self) -> AccessServiceServer<access::service::Service> {
+        AccessServiceServer::new(self.access.clone())
     }
 
     /// Ends what is under way and closes the database.

@@ -1,59 +1,12 @@
 //! Policies on disk: every version ever put, and which one is active.
 
-use commonplace_storage::{
-    Database, Dialect, Migration, Place, SchemaState, StorageError, Transaction,
-};
+use commonplace_storage::{Database, Dialect, Place, SchemaState, StorageError, Transaction};
 use commonplace_types::{PolicyId, TenantName, Timestamp};
 use sea_orm::{DbErr, QueryResult, Value};
 
 use crate::catalog::Version;
 use crate::error::PolicyError;
-
-/// The SQLite file.
-const FILE: &str = "policy.db";
-
-const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "policies",
-    oldest: 1,
-    sqlite: &[
-        "CREATE TABLE policy_version (
-            tenant TEXT NOT NULL,
-            id TEXT NOT NULL,
-            version INTEGER NOT NULL,
-            hash TEXT NOT NULL,
-            source TEXT NOT NULL,
-            created_micros INTEGER NOT NULL,
-            PRIMARY KEY (tenant, id, version)
-        ) STRICT, WITHOUT ROWID",
-        "CREATE TABLE active_policy (
-            tenant TEXT NOT NULL,
-            id TEXT NOT NULL,
-            version INTEGER NOT NULL,
-            PRIMARY KEY (tenant, id)
-        ) STRICT, WITHOUT ROWID",
-    ],
-    postgres: &[
-        "CREATE TABLE policy_version (
-            tenant TEXT COLLATE \"C\" NOT NULL,
-            id TEXT COLLATE \"C\" NOT NULL,
-            version BIGINT NOT NULL,
-            hash TEXT NOT NULL,
-            source TEXT NOT NULL,
-            created_micros BIGINT NOT NULL,
-            PRIMARY KEY (tenant, id, version)
-        )",
-        "CREATE TABLE active_policy (
-            tenant TEXT COLLATE \"C\" NOT NULL,
-            id TEXT COLLATE \"C\" NOT NULL,
-            version BIGINT NOT NULL,
-            PRIMARY KEY (tenant, id)
-        )",
-        // One row; raised by every write, so that other processes see that there was one.
-        "CREATE TABLE change (id BIGINT PRIMARY KEY CHECK (id = 1), counter BIGINT NOT NULL)",
-        "INSERT INTO change VALUES (1, 0)",
-    ],
-}];
+use crate::schema::{FILE, MIGRATIONS};
 
 const COLUMNS: &str = "tenant, id, version, hash, source, created_micros";
 
@@ -80,6 +33,11 @@ impl Store {
     /// How its schema stands.
     pub(crate) async fn schema_state(place: &Place) -> Result<SchemaState, StorageError> {
         Database::schema_state(place, FILE, MIGRATIONS).await
+    }
+
+    /// The database, for what else is kept in it.
+    pub(crate) fn database(&self) -> Database {
+        self.database.clone()
     }
 
     /// Grows with every write of any process; none where this process is the only one.

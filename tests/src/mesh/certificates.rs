@@ -134,7 +134,7 @@ impl Certificates {
     }
 
     /// Where the files of a role lie.
-    pub(crate) fn options(&self, role: &str) -> TlsOptions {
+    pub fn options(&self, role: &str) -> TlsOptions {
         let folder = self.folder.join(role);
         TlsOptions {
             certificate: folder.join("tls.crt"),

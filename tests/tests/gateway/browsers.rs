@@ -129,13 +129,36 @@ async fn a_server_on_loopback_answers_to_its_own_names() {
 
 #[tokio::test]
 async fn a_server_on_other_addresses_takes_any_name() {
-    let served = Served::with(|options| options.listen = "0.0.0.0:0".into()).await;
+    let served = Served::with(|options| {
+        options.listen = "0.0.0.0:0".into();
+        options.access.mode = commonplace_access::Mode::Required;
+    })
+    .await;
     check(
         &served,
-        "GET /info",
+        "GET /health",
         &["host: memory.example"],
         200,
-        "version",
+        "SERVING",
     )
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_asks_nobody_is_not_reached_by_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = commonplace_node::NodeOptions {
+        data_dir: folder.path().to_owned(),
+        listen: "0.0.0.0:0".into(),
+        ..Default::default()
+    };
+    let surroundings = commonplace_node::Surroundings::new(&options).unwrap();
+    let refused = commonplace_node::Ports::bind(&options, &surroundings).await;
+    let text = refused.unwrap_err().to_string();
+    assert!(text.contains("access.mode=required"), "{text}");
+    options.access.mode = commonplace_access::Mode::Required;
+    options.service_listen = "127.0.0.1:0".into();
+    let refused = commonplace_node::Ports::bind(&options, &surroundings).await;
+    let text = refused.unwrap_err().to_string();
+    assert!(text.contains("tls.certificate"), "{text}");
 }

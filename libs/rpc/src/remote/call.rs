@@ -2,9 +2,11 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use commonplace_types::Principal;
 use http::{HeaderMap, Request, Response, Uri};
 use http_body::Frame;
 use http_body_util::BodyExt;
@@ -21,6 +23,7 @@ use super::retry::delay;
 use crate::channel::{deadline_header, out_of_time};
 use crate::compression::Asking;
 use crate::methods::{Method, method};
+use crate::principal;
 use crate::server::MESSAGE_BYTES;
 use crate::{Code, Failure};
 
@@ -75,6 +78,11 @@ pub(crate) async fn send(
         };
         let mut attempt = Request::from_parts(head.clone(), body);
         *attempt.uri_mut() = target(&picked.member.endpoint, head.uri.path());
+        tell_principal(&mut attempt, picked.member.endpoint.secure);
+        if let Some(bearer) = &shared.options.bearer {
+            let shown = bearer.show(&picked.member.endpoint, attempt.headers_mut());
+            shown.map_err(Failure::into_status)?;
+        }
         deadline_header(deadline, attempt.headers_mut())?;
         let (answer, error, pause) =
             match attempt_once(&picked, asking, attempt, facts, deadline).await {
@@ -127,6 +135,15 @@ pub(crate) async fn send(
     }
 }
 
+/// A peer that does not see our certificate would not believe who the call is made for.
+fn tell_principal(attempt: &mut Request<Body>, secure: bool) {
+    let principal = attempt.extensions().get::<Arc<Principal>>().cloned();
+    principal::strip(attempt);
+    if let Some(principal) = principal.filter(|_| secure) {
+        principal::send_on(&principal, attempt.headers_mut());
+    }
+}
+
 /// UNAVAILABLE, and whether a server may have begun with the call.
 pub(crate) fn unreachable(problem: &str, maybe_sent: bool) -> Failure {
     let sent = if maybe_sent { "maybe" } else { "no" };
@@ -163,7 +180,7 @@ async fn attempt_once(
     picked: &Picked,
     asking: Asking,
     request: Request<Body>,
-    facts: Method,
+    facts: &'static Method,
     deadline: Option<Instant>,
 ) -> Attempt {
     let running = picked.member.enter();
@@ -329,7 +346,7 @@ impl http_body::Body for Whole {
 
 /// Tells the endpoint if a call is given up while it waits.
 struct Waiting {
-    member: std::sync::Arc<Member>,
+    member: Arc<Member>,
     link: Link,
     sent: Instant,
     over: bool,

@@ -4,6 +4,7 @@
 //! breaks. A call takes the one of two endpoints, drawn at random, that has fewer calls running. What may be
 //! sent again is decided in [`retry`].
 
+mod bearer;
 mod call;
 mod connect;
 mod member;
@@ -18,6 +19,7 @@ mod retry;
 
 use std::fmt;
 
+pub use bearer::Bearer;
 pub(crate) use call::{NOT_BEGUN, send};
 pub use options::{RemoteOptions, RetryOptions, TransportOptions};
 pub use placement::placed;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::Bearer;
 use crate::Compression;
 use crate::tls::Tls;
 
@@ -32,6 +33,8 @@ pub struct RemoteOptions {
     pub tls: Option<Tls>,
     /// The role that the peer's certificate must carry. Without one its name must be the address's host.
     pub peer_role: Option<String>,
+    /// A token or key that is shown with every call.
+    pub bearer: Option<Bearer>,
     /// An endpoint counts as live only while `grpc.health.v1` says that this service is serving.
     pub health_service: Option<String>,
     /// Seed of the choice between endpoints and of the spread of delays; none takes one at random.
@@ -147,6 +150,7 @@ impl TransportOptions {
             compress_from: self.compress_from_bytes,
             tls: None,
             peer_role: None,
+            bearer: None,
             health_service: None,
             seed: None,
         }

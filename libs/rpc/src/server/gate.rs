@@ -18,6 +18,7 @@ use super::Readiness;
 use super::readiness::Answers;
 use crate::allow::AllowList;
 use crate::methods::method;
+use crate::principal;
 use crate::remote::NOT_BEGUN;
 use crate::tls::PeerIdentity;
 use crate::{Code, Failure};
@@ -74,12 +75,9 @@ impl Gate {
         Guarded(self)
     }
 
-    async fn answer(&self, request: Request<Body>) -> Response<Body> {
-        if let Some(allow) = &self.allow {
-            let peer = request.extensions().get::<PeerIdentity>();
-            if let Err(failure) = allow.check(request.uri().path(), peer) {
-                return refused(&request, failure);
-            }
+    async fn answer(&self, mut request: Request<Body>) -> Response<Body> {
+        if let Err(failure) = self.let_in(&mut request) {
+            return refused(&request, failure);
         }
         if request.uri().path().starts_with(HEALTH) {
             return into_response(self.health.clone().oneshot(request).await);
@@ -97,6 +95,18 @@ impl Gate {
         } else {
             answer
         }
+    }
+
+    /// Services are asked for their certificate, and believed whom they call for. Anybody else may only claim
+    /// to be somebody, which is taken away.
+    fn let_in(&self, request: &mut Request<Body>) -> Result<(), Failure> {
+        let Some(allow) = &self.allow else {
+            principal::strip(request);
+            return Ok(());
+        };
+        let peer = request.extensions().get::<PeerIdentity>();
+        allow.check(request.uri().path(), peer)?;
+        principal::receive(request)
     }
 
     /// Streams have no end of their own; a drain ends them between two messages, and says so.

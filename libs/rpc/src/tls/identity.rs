@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use commonplace_types::Digest;
 use rustls::pki_types::CertificateDer;
 
 /// A peer that proved who it is by its certificate.
@@ -11,6 +12,8 @@ pub struct PeerIdentity {
     pub ids: BTreeSet<String>,
     /// The roles that they name in our trust domain, for example `journal`.
     pub roles: BTreeSet<String>,
+    /// SHA-256 of the certificate.
+    pub fingerprint: [u8; 32],
 }
 
 /// How SPIFFE ids of our trust domain are made from roles.
@@ -48,7 +51,11 @@ impl Naming {
             .filter_map(|id| self.role(id))
             .map(str::to_owned)
             .collect();
-        PeerIdentity { ids, roles }
+        PeerIdentity {
+            ids,
+            roles,
+            fingerprint: *Digest::of(&[certificate.as_ref()]).as_bytes(),
+        }
     }
 }
 

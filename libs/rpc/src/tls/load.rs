@@ -28,6 +28,9 @@ pub struct TlsOptions {
     /// The certificates of the authorities whose peers are trusted: old and new while an authority changes.
     /// Empty for a port that asks for no client certificate.
     pub authority: PathBuf,
+    /// Callers may call without a certificate: one that is shown must still be good. Our own may then be of
+    /// another authority. For the gateway's port only.
+    pub optional: bool,
     /// The trust domain of SPIFFE ids.
     pub trust_domain: String,
     /// What follows the trust domain in an id; `{role}` stands for the role, for example `ns/prod/sa/{role}`.
@@ -40,6 +43,7 @@ impl Default for TlsOptions {
             certificate: PathBuf::new(),
             key: PathBuf::new(),
             authority: PathBuf::new(),
+            optional: false,
             trust_domain: "commonplace.local".into(),
             identity: "{role}".into(),
         }
@@ -189,7 +193,7 @@ impl Loaded {
             Some(bytes) => Some(Arc::new(roots(&options.authority, bytes)?)),
             None => None,
         };
-        if let Some(roots) = &roots {
+        if let Some(roots) = roots.as_ref().filter(|_| !options.optional) {
             check_own(&chain, roots, &provider).map_err(|error| {
                 let text = format!(
                     "{error}; it must be valid now and signed by an authority in `{}`",
@@ -198,7 +202,7 @@ impl Loaded {
                 refused(&options.certificate, text)
             })?;
         }
-        let server = server_config(&chain, &key, roots.clone(), &provider)
+        let server = server_config(&chain, &key, roots.clone(), options.optional, &provider)
             .map_err(|error| refused(&options.certificate, error))?;
         let own = chain
             .first()
@@ -323,6 +327,7 @@ fn server_config(
     chain: &[CertificateDer<'static>],
     key: &PrivateKeyDer<'static>,
     roots: Option<Arc<RootCertStore>>,
+    optional: bool,
     provider: &Arc<CryptoProvider>,
 ) -> Result<ServerConfig, String> {
     let builder = ServerConfig::builder_with_provider(provider.clone())
@@ -331,6 +336,10 @@ fn server_config(
     let builder = match roots {
         Some(roots) => {
             let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider.clone());
+            let verifier = match optional {
+                true => verifier.allow_unauthenticated(),
+                false => verifier,
+            };
             builder.with_client_cert_verifier(verifier.build().map_err(|error| error.to_string())?)
         }
         None => builder.with_no_client_auth(),

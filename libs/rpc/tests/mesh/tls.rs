@@ -26,7 +26,8 @@ async fn journal(tls: Tls) -> (Server, Arc<AtomicUsize>) {
     let service = tower::service_fn(move |_: http::Request<tonic::body::Body>| {
         count.fetch_add(1, Ordering::SeqCst);
         async {
-            assert!(context::peer().is_some_and(|peer| peer.roles.contains("ingest")));
+            let principal = context::principal().unwrap();
+            assert!(principal.is_service() && principal.subject.as_str() == "ingest");
             Ok(message())
         }
     });
@@ -44,7 +45,8 @@ fn secure(tls: Tls, role: &str) -> RemoteOptions {
 }
 
 fn channel(server: &Server, options: &RemoteOptions) -> Channel {
-    Channel::remote(&[format!("https://{}", server.address())], options).unwrap()
+    let channel = Channel::remote(&[format!("https://{}", server.address())], options);
+    channel.unwrap().in_name_of("ingest")
 }
 
 async fn read(channel: &Channel) -> Result<(), Failure> {
@@ -195,7 +197,8 @@ async fn without_a_role_the_name_of_the_host_counts() {
         ..secure(Files::new("ingest", &authority).tls(), "")
     };
     let port = server.address().port();
-    let by_name = Channel::remote(&[format!("https://localhost:{port}")], &options).unwrap();
+    let by_name = Channel::remote(&[format!("https://localhost:{port}")], &options);
+    let by_name = by_name.unwrap().in_name_of("ingest");
     read(&by_name).await.unwrap();
     let failed = read(&channel(&server, &options)).await.unwrap_err();
     assert!(
@@ -218,11 +221,13 @@ impl Load {
             Arc::new(AtomicUsize::new(0)),
         );
         let address = format!("https://{}", server.address());
-        let kept = Channel::remote(std::slice::from_ref(&address), &options).unwrap();
+        let kept = Channel::remote(std::slice::from_ref(&address), &options);
+        let kept = kept.unwrap().in_name_of("ingest");
         let (stopped, count) = (stop.clone(), done.clone());
         let worker = tokio::spawn(async move {
             while !stopped.load(Ordering::SeqCst) {
-                let fresh = Channel::remote(std::slice::from_ref(&address), &options).unwrap();
+                let fresh = Channel::remote(std::slice::from_ref(&address), &options);
+                let fresh = fresh.unwrap().in_name_of("ingest");
                 for channel in [&kept, &fresh] {
                     for path in [READ, READ] {
                         call(channel, path, Duration::from_secs(20)).await.unwrap();

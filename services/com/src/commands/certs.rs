@@ -223,7 +223,7 @@ fn folder(path: &Path) -> anyhow::Result<()> {
 }
 
 /// Whole or not at all, and for this user only: a running server may read at any moment.
-fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+pub(super) fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     let beside = path.with_extension("new");
     let put = || {
         let _ = fs::remove_file(&beside);

@@ -95,6 +95,9 @@ fn in_own_folder(global: &Global, options: &NodeOptions) -> Global {
     let is_model = |(key, _): &&(String, String)| key == "model_dir";
     Global {
         server: None,
+        key: None,
+        token: None,
+        tenant: None,
         data_dir: Some(options.data_dir.clone()),
         config: global.config.clone(),
         settings: global.settings.iter().filter(is_model).cloned().collect(),

@@ -1,16 +1,20 @@
 //! One module for each group of commands.
 
+mod authz;
 mod certs;
 mod demo;
 mod events;
+mod grants;
 mod index;
 mod ingest;
+mod keys;
 mod migrate;
 mod model;
 mod policy;
 mod refs;
 mod retrieve;
 mod serve;
+mod token;
 
 use commonplace_proto::common::{Reference, reference::Point};
 use commonplace_proto::gateway::GetServerInfoRequest;
@@ -23,7 +27,7 @@ use crate::{output, session};
 pub async fn run(cli: Cli) -> anyhow::Result<()> {
     let global = &cli.global;
     let _telemetry = match &cli.command {
-        Command::Config(_) | Command::Certs(_) => None,
+        Command::Config(_) | Command::Certs(_) | Command::Token(_) => None,
         command => Some(start_telemetry(
             global,
             matches!(command, Command::Serve(_)),
@@ -46,6 +50,10 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Index(arguments) => index::run(global, arguments).await,
         Command::Migrate(arguments) => migrate::run(global, arguments).await,
         Command::Model(arguments) => model::run(global, arguments).await,
+        Command::Keys(arguments) => keys::run(global, arguments).await,
+        Command::Grants(arguments) => grants::run(global, arguments).await,
+        Command::Authz(arguments) => authz::run(global, arguments).await,
+        Command::Token(arguments) => token::run(global, arguments),
         Command::Certs(command) => certs::run(global, command),
         Command::Config(Config::Dump) => dump(global),
         Command::Health => health(global).await,

@@ -88,7 +88,16 @@ pub struct Server {
 impl Server {
     /// Starts one on a free port and waits until it is ready.
     pub fn start(folder: &Path) -> Self {
-        let mut child = com(folder)
+        Self::start_with(folder, &[])
+    }
+
+    /// The same with further settings.
+    pub fn start_with(folder: &Path, settings: &[&str]) -> Self {
+        let mut command = com(folder);
+        for setting in settings {
+            command.args(["--set", setting]);
+        }
+        let mut child = command
             .args([
                 "--set",
                 "model_dir=/nonexistent",

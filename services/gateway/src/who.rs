@@ -1,0 +1,89 @@
+//! Who calls: asked once, at the door, and passed on with the call.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use commonplace_access::credential::Authenticator;
+use commonplace_access::{Access, Mode};
+use commonplace_rpc::{Authorize, Code, Failure, PeerIdentity};
+use commonplace_types::Principal;
+use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue};
+
+use crate::http_error::HttpError;
+
+/// Answered to whoever reaches the port.
+const FOR_ALL: &str = "/health";
+/// Tells about all tenants.
+const FOR_OPERATORS: &str = "/metrics";
+
+/// Tells who calls.
+#[derive(Debug, Clone)]
+pub struct Who {
+    authenticator: Authenticator,
+    access: Access,
+}
+
+impl Who {
+    /// By what callers show, and by what holds for those who show nothing.
+    pub fn new(authenticator: Authenticator, access: Access) -> Self {
+        Self {
+            authenticator,
+            access,
+        }
+    }
+
+    /// Error: UNAUTHENTICATED, or UNAVAILABLE if it cannot be found out.
+    async fn of(
+        &self,
+        headers: &HeaderMap,
+        peer: Option<&PeerIdentity>,
+    ) -> Result<Arc<Principal>, Failure> {
+        match self.authenticator.authenticate(headers, peer).await? {
+            Some(principal) => Ok(principal),
+            None => self.access.nobody(),
+        }
+    }
+}
+
+/// The layer around every route: puts the principal among the request's extensions, and takes the credential
+/// away, so that no service behind sees it.
+pub(crate) async fn identify(State(who): State<Who>, mut request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    if path == FOR_ALL {
+        return next.run(request).await;
+    }
+    if path == FOR_OPERATORS && who.access.mode() == Mode::Required {
+        let failure = Failure::new(Code::PermissionDenied, "FOR_OPERATORS_ONLY")
+            .message("metrics tell about all tenants; they are served at `health_listen`");
+        return HttpError(failure).into_response();
+    }
+    // A request cannot be looked at by two threads, so that only what is needed of it is.
+    let (headers, peer) = (
+        request.headers().clone(),
+        request.extensions().get::<PeerIdentity>().cloned(),
+    );
+    match who.of(&headers, peer.as_ref()).await {
+        Ok(principal) => {
+            request.headers_mut().remove(AUTHORIZATION);
+            request.headers_mut().remove("x-api-key");
+            request.extensions_mut().insert(principal);
+            next.run(request).await
+        }
+        Err(failure) if crate::grpc::is_grpc(request.headers()) => {
+            failure.into_status().into_http::<Body>()
+        }
+        Err(failure) => {
+            let unknown = failure.code == Code::Unauthenticated;
+            let mut answer = HttpError(failure).into_response();
+            if unknown {
+                let scheme = HeaderValue::from_static("Bearer");
+                answer.headers_mut().insert(WWW_AUTHENTICATE, scheme);
+            }
+            answer
+        }
+    }
+}

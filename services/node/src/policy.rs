@@ -1,0 +1,72 @@
+//! The policy service, which every other asks who may call: started first, or called where it runs.
+
+use std::sync::Arc;
+
+use commonplace_access::credential::Authenticator;
+use commonplace_access::{Access, PolicySource};
+use commonplace_policy::Policies;
+use commonplace_rpc::{Channel, Layered, Limits};
+use commonplace_types::Clock;
+use tonic::service::Routes;
+
+use crate::node::{NodeError, Surroundings, place};
+use crate::{NodeOptions, Role, peers};
+
+/// What everything else in the process stands on.
+pub(crate) struct Policy {
+    /// The service, if it runs here.
+    pub(crate) policies: Option<Policies>,
+    /// To the service. Where it runs here it asks nobody who calls: it is what the answer comes from.
+    pub(crate) channel: Channel,
+    /// What callers may do.
+    pub(crate) access: Access,
+    /// Who callers are.
+    pub(crate) authenticator: Authenticator,
+}
+
+impl Policy {
+    /// Starts the service, or opens a channel to it.
+    pub(crate) async fn start(
+        options: &NodeOptions,
+        clock: Arc<dyn Clock>,
+        surroundings: &Surroundings,
+    ) -> Result<Self, NodeError> {
+        let policies = match options.roles.contains(&Role::Policy) {
+            true => {
+                let place = place(options, "policy")?;
+                let settings = options.policy.clone();
+                Some(commonplace_policy::start(settings, place, clock.clone()).await?)
+            }
+            false => None,
+        };
+        let channel = match &policies {
+            Some(policies) => {
+                let metrics = surroundings.metrics.clone();
+                let service = Layered::new(routes(policies).prepare(), Limits::default(), metrics);
+                Channel::in_process(service)
+            }
+            None => peers::channel(options, Role::Policy, surroundings.tls.as_ref())?,
+        };
+        let source = PolicySource::new(channel.in_name_of(&own_name(options, surroundings)));
+        let source = Arc::new(source);
+        Ok(Self {
+            policies,
+            channel,
+            access: Access::new(&options.access, source.clone(), clock.clone())?,
+            authenticator: Authenticator::new(&options.access, source, clock)?,
+        })
+    }
+}
+
+/// All that the service answers.
+pub(crate) fn routes(policies: &Policies) -> Routes {
+    Routes::new(policies.service()).add_service(policies.access_service())
+}
+
+/// The name in which a process calls others: a role that its certificate names, else the first that it plays.
+pub(crate) fn own_name(options: &NodeOptions, surroundings: &Surroundings) -> String {
+    let certified = surroundings.tls.as_ref().map(|tls| tls.identity().roles);
+    let first = options.roles.first().map(ToString::to_string);
+    let certified = certified.and_then(|roles| roles.first().cloned());
+    certified.or(first).unwrap_or_default()
+}

@@ -1,0 +1,150 @@
+//! The schema of `policy.db`, step by step.
+
+use commonplace_storage::Migration;
+
+/// The SQLite file.
+pub(crate) const FILE: &str = "policy.db";
+
+/// Every step of the schema.
+pub(crate) const MIGRATIONS: &[Migration] = &[POLICIES, ACCESS];
+
+const POLICIES: Migration = Migration {
+    version: 1,
+    name: "policies",
+    oldest: 1,
+    sqlite: &[
+        "CREATE TABLE policy_version (
+            tenant TEXT NOT NULL,
+            id TEXT NOT NULL,
+            version INTEGER NOT NULL,
+            hash TEXT NOT NULL,
+            source TEXT NOT NULL,
+            created_micros INTEGER NOT NULL,
+            PRIMARY KEY (tenant, id, version)
+        ) STRICT, WITHOUT ROWID",
+        "CREATE TABLE active_policy (
+            tenant TEXT NOT NULL,
+            id TEXT NOT NULL,
+            version INTEGER NOT NULL,
+            PRIMARY KEY (tenant, id)
+        ) STRICT, WITHOUT ROWID",
+    ],
+    postgres: &[
+        "CREATE TABLE policy_version (
+            tenant TEXT COLLATE \"C\" NOT NULL,
+            id TEXT COLLATE \"C\" NOT NULL,
+            version BIGINT NOT NULL,
+            hash TEXT NOT NULL,
+            source TEXT NOT NULL,
+            created_micros BIGINT NOT NULL,
+            PRIMARY KEY (tenant, id, version)
+        )",
+        "CREATE TABLE active_policy (
+            tenant TEXT COLLATE \"C\" NOT NULL,
+            id TEXT COLLATE \"C\" NOT NULL,
+            version BIGINT NOT NULL,
+            PRIMARY KEY (tenant, id)
+        )",
+        // One row; raised by every write, so that other processes see that there was one.
+        "CREATE TABLE change (id BIGINT PRIMARY KEY CHECK (id = 1), counter BIGINT NOT NULL)",
+        "INSERT INTO change VALUES (1, 0)",
+    ],
+};
+
+/// Keys, grants and authorization policies. What is added is not looked at by older programs.
+const ACCESS: Migration = Migration {
+    version: 2,
+    name: "access",
+    oldest: 1,
+    sqlite: &[
+        "CREATE TABLE api_key (
+            tenant TEXT NOT NULL,
+            id TEXT NOT NULL,
+            kind TEXT NOT NULL,
+            subject TEXT NOT NULL,
+            roles TEXT NOT NULL,
+            scopes TEXT,
+            description TEXT NOT NULL,
+            author TEXT NOT NULL,
+            created_micros INTEGER NOT NULL,
+            expires_micros INTEGER NOT NULL,
+            revoked_micros INTEGER,
+            last_used_micros INTEGER,
+            hash BLOB NOT NULL,
+            previous_hash BLOB,
+            overlap_end_micros INTEGER,
+            PRIMARY KEY (tenant, id)
+        ) STRICT, WITHOUT ROWID",
+        // Whoever shows a key shows its id alone; the key says the tenant.
+        "CREATE UNIQUE INDEX api_key_by_id ON api_key (id)",
+        "CREATE TABLE access_grant (
+            tenant TEXT NOT NULL,
+            id TEXT NOT NULL,
+            grantee_kind TEXT NOT NULL,
+            grantee TEXT NOT NULL,
+            access_right TEXT NOT NULL,
+            project TEXT,
+            artifact_type TEXT,
+            event_author TEXT,
+            author TEXT NOT NULL,
+            created_micros INTEGER NOT NULL,
+            PRIMARY KEY (tenant, id)
+        ) STRICT, WITHOUT ROWID",
+        "CREATE TABLE access_policy (
+            tenant TEXT NOT NULL,
+            id TEXT NOT NULL,
+            source TEXT NOT NULL,
+            updated_micros INTEGER NOT NULL,
+            PRIMARY KEY (tenant, id)
+        ) STRICT, WITHOUT ROWID",
+        "CREATE TABLE access_revision (
+            tenant TEXT PRIMARY KEY,
+            revision INTEGER NOT NULL
+        ) STRICT, WITHOUT ROWID",
+    ],
+    postgres: &[
+        "CREATE TABLE api_key (
+            tenant TEXT COLLATE \"C\" NOT NULL,
+            id TEXT COLLATE \"C\" NOT NULL,
+            kind TEXT NOT NULL,
+            subject TEXT COLLATE \"C\" NOT NULL,
+            roles TEXT NOT NULL,
+            scopes TEXT,
+            description TEXT NOT NULL,
+            author TEXT NOT NULL,
+            created_micros BIGINT NOT NULL,
+            expires_micros BIGINT NOT NULL,
+            revoked_micros BIGINT,
+            last_used_micros BIGINT,
+            hash BYTEA NOT NULL,
+            previous_hash BYTEA,
+            overlap_end_micros BIGINT,
+            PRIMARY KEY (tenant, id)
+        )",
+        "CREATE UNIQUE INDEX api_key_by_id ON api_key (id)",
+        "CREATE TABLE access_grant (
+            tenant TEXT COLLATE \"C\" NOT NULL,
+            id TEXT COLLATE \"C\" NOT NULL,
+            grantee_kind TEXT NOT NULL,
+            grantee TEXT COLLATE \"C\" NOT NULL,
+            access_right TEXT NOT NULL,
+            project TEXT,
+            artifact_type TEXT,
+            event_author TEXT,
+            author TEXT NOT NULL,
+            created_micros BIGINT NOT NULL,
+            PRIMARY KEY (tenant, id)
+        )",
+        "CREATE TABLE access_policy (
+            tenant TEXT COLLATE \"C\" NOT NULL,
+            id TEXT COLLATE \"C\" NOT NULL,
+            source TEXT NOT NULL,
+            updated_micros BIGINT NOT NULL,
+            PRIMARY KEY (tenant, id)
+        )",
+        "CREATE TABLE access_revision (
+            tenant TEXT COLLATE \"C\" PRIMARY KEY,
+            revision BIGINT NOT NULL
+        )",
+    ],
+};

@@ -1,0 +1,9 @@
+//! Who may call what: every rpc and every path, by everybody, over a real port; and what no answer may tell.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+mod doors;
+mod leaks;
+mod mesh;
+mod staleness;
