@@ -168,7 +168,13 @@ impl Inner {
                 },
                 _,
             ) => {
-                let rules = Rules::new(name, &policies, &grants).map_err(|complaints| {
+                let tenant = name.clone();
+                // Parsing and checking takes as long as there are policies.
+                let made = move || Rules::new(&tenant, &policies, &grants);
+                let made = tokio::task::spawn_blocking(made).await.map_err(|_| {
+                    Failure::new(Code::Internal, "INTERRUPTED").message("the work was broken off")
+                })?;
+                let rules = made.map_err(|complaints| {
                     let first = complaints.first();
                     let text = first.map_or_else(String::new, |complaint| {
                         format!("`{}`: {}", complaint.id, complaint.problem)
