@@ -316,7 +316,11 @@ impl Shared {
     async fn database_goes(&mut self, what: &str, end: impl Fn(&Server)) {
         let database = &self.database;
         let go = async |_: &mut Mesh| block_in_place(|| end(database));
-        let come = async |_: &mut Mesh| block_in_place(|| database.start_again());
+        let come = async |_: &mut Mesh| {
+            let started = Instant::now();
+            block_in_place(|| database.start_again());
+            println!("{what}: the server itself took {:.2?}", started.elapsed());
+        };
         self.trial.fault(what, go, come).await;
     }
 
