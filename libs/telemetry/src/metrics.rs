@@ -34,6 +34,10 @@ pub struct Metrics {
 }
 
 impl Metrics {
+    /// What kind of text [`Metrics::text`] is, for HTTP.
+    pub const CONTENT_TYPE: &'static str =
+        "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
     /// An empty set with the metrics of calls in it.
     pub fn new() -> Arc<Self> {
         let mut registry = Registry::with_prefix("commonplace");

@@ -87,13 +87,7 @@ pub fn services(backends: BTreeMap<String, Channel>) -> Router {
 type Page = ([(&'static str, &'static str); 1], String);
 
 fn metrics_page(metrics: &Metrics) -> Page {
-    (
-        [(
-            "content-type",
-            "application/openmetrics-text; version=1.0.0; charset=utf-8",
-        )],
-        metrics.text(),
-    )
+    ([("content-type", Metrics::CONTENT_TYPE)], metrics.text())
 }
 
 // Whoever gets this answer has been let through by a server that is ready.

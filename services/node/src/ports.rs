@@ -70,7 +70,9 @@ impl Ports {
         };
         if !options.health_listen.is_empty() {
             let readiness = &surroundings.readiness;
-            ports.health = Some(HealthPort::bind(&options.health_listen, readiness).await?);
+            ports.health = Some(
+                HealthPort::bind(&options.health_listen, readiness, &surroundings.metrics).await?,
+            );
         }
         if gateway {
             let tls = match options.gateway_tls.is_on() {

@@ -1,9 +1,11 @@
-//! A port for probes that cannot do TLS: health, and nothing else.
+//! A port for operators, whose probes cannot do TLS: health and metrics, and nothing else.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use commonplace_telemetry::Metrics;
 use http::{Request, Response, StatusCode};
 use tonic::body::Body;
 use tower::ServiceExt;
@@ -14,7 +16,7 @@ use super::{ListenAddress, Readiness, Routed, ServerError, listen};
 /// Connections at the same time: probes are few.
 const HEALTH_CONNECTIONS: usize = 256;
 
-/// A plaintext port that answers `grpc.health.v1` and `GET /health` (ready), `GET /live` (alive).
+/// A plaintext port that answers `grpc.health.v1`, `GET /health` (ready), `GET /live` (alive) and `GET /metrics`.
 #[derive(Debug)]
 pub struct HealthPort {
     address: SocketAddr,
@@ -23,11 +25,16 @@ pub struct HealthPort {
 
 impl HealthPort {
     /// Takes the port. Error: it cannot be had.
-    pub async fn bind(address: &str, readiness: &Readiness) -> Result<Self, ServerError> {
+    pub async fn bind(
+        address: &str,
+        readiness: &Readiness,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, ServerError> {
         let (listener, local) = listen(address).await?;
-        let readiness = readiness.clone();
-        let service =
-            tower::service_fn(move |request: Request<Body>| answer(readiness.clone(), request));
+        let (readiness, metrics) = (readiness.clone(), metrics.clone());
+        let service = tower::service_fn(move |request: Request<Body>| {
+            answer(readiness.clone(), metrics.clone(), request)
+        });
         Ok(Self {
             address: local,
             listening: Listening::start(
@@ -53,17 +60,19 @@ impl HealthPort {
 
 async fn answer(
     readiness: Readiness,
+    metrics: Arc<Metrics>,
     request: Request<Body>,
 ) -> Result<Response<Body>, Infallible> {
     match request.uri().path() {
         "/health" => Ok(report(&readiness)),
         "/live" => Ok(json(StatusCode::OK, "{\"status\":\"alive\"}".to_owned())),
+        "/metrics" => Ok(text(StatusCode::OK, Metrics::CONTENT_TYPE, metrics.text())),
         path if path.starts_with("/grpc.health.v1.Health/") => {
             readiness.service().oneshot(request).await
         }
         _ => Ok(json(
             StatusCode::NOT_FOUND,
-            "{\"message\":\"here are /health and /live\"}".to_owned(),
+            "{\"message\":\"here are /health, /live and /metrics\"}".to_owned(),
         )),
     }
 }
@@ -75,7 +84,7 @@ fn report(readiness: &Readiness) -> Response<Body> {
         .iter()
         .map(|(name, serves)| format!("\"{name}\":\"{}\"", word(*serves)))
         .collect();
-    let text = format!(
+    let body = format!(
         "{{\"status\":\"{}\",\"services\":{{{}}}}}",
         word(serves),
         services.join(",")
@@ -85,19 +94,23 @@ fn report(readiness: &Readiness) -> Response<Body> {
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    json(status, text)
+    json(status, body)
 }
 
 fn word(serves: bool) -> &'static str {
     if serves { "serving" } else { "not_serving" }
 }
 
-fn json(status: StatusCode, text: String) -> Response<Body> {
-    let mut answer = Response::new(Body::new(http_body_util::Full::from(text)));
+fn json(status: StatusCode, body: String) -> Response<Body> {
+    text(status, "application/json", body)
+}
+
+fn text(status: StatusCode, kind: &'static str, body: String) -> Response<Body> {
+    let mut answer = Response::new(Body::new(http_body_util::Full::from(body)));
     *answer.status_mut() = status;
-    let json = http::HeaderValue::from_static("application/json");
+    let kind = http::HeaderValue::from_static(kind);
     answer
         .headers_mut()
-        .insert(http::header::CONTENT_TYPE, json);
+        .insert(http::header::CONTENT_TYPE, kind);
     answer
 }

@@ -84,7 +84,16 @@ async fn get(port: &HealthPort, path: &str) -> String {
 async fn probes_are_answered_on_a_port_of_their_own() {
     let readiness = Readiness::new();
     readiness.set(JOURNAL, false);
-    let port = HealthPort::bind("127.0.0.1:0", &readiness).await.unwrap();
+    let metrics = commonplace_telemetry::Metrics::new();
+    let port = HealthPort::bind("127.0.0.1:0", &readiness, &metrics)
+        .await
+        .unwrap();
+    metrics.call_refused();
+    let page = get(&port, "/metrics").await;
+    assert!(
+        page.contains("commonplace_rpc_server_refused_total 1"),
+        "{page}"
+    );
     assert!(get(&port, "/health").await.starts_with("HTTP/1.1 503"));
     assert!(get(&port, "/live").await.starts_with("HTTP/1.1 200"));
     assert!(get(&port, "/other").await.starts_with("HTTP/1.1 404"));
