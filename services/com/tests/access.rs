@@ -248,10 +248,11 @@ fn a_server_is_shown_the_key_and_says_what_it_is_good_for() {
     let folder = folder.path();
     let reader = key(folder, &["--subject", "ci", "--role", "reader"]);
     let admin = key(folder, &["--subject", "root", "--role", "admin"]);
-    let server = Server::start_with(folder, &["access.mode=required"]);
+    let mut server = Server::start_with(folder, &["access.mode=required"]);
+    let address = server.address.clone();
     let call = |key: Option<&str>, words: &[&str]| {
         let mut command = bare();
-        command.args(["--server", &server.address]);
+        command.args(["--server", &address]);
         if let Some(key) = key {
             command.args(["--key", key]);
         }
@@ -278,15 +279,20 @@ fn a_server_is_shown_the_key_and_says_what_it_is_good_for() {
     // The environment does as well, and a flag stands before it.
     let mut command = bare();
     command
-        .args(["--server", &server.address, "keys", "list"])
+        .args(["--server", &address, "keys", "list"])
         .env("COM_KEY", &admin);
     done(&mut command).ok();
     let mut command = bare();
     command
-        .args(["--server", &server.address, "--token", "no", "keys", "list"])
+        .args(["--server", &address, "--token", "no", "keys", "list"])
         .env("COM_KEY", &admin);
     done(&mut command).says(1, &["refused"]);
     call(Some(&admin), &["--tenant", "acme", "keys", "list"]).says(2, &["--tenant"]);
+    // What the server knows of uses is kept when it stops.
+    assert_eq!(server.stop(), 0);
+    let kept = run(folder, &["--json", "keys", "list"]).ok().json();
+    let text = serde_json::to_string(&kept).unwrap();
+    assert_eq!(text.matches("last_use_time").count(), 2, "{text}");
 }
 
 #[test]

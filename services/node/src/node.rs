@@ -17,7 +17,7 @@ use commonplace_types::{Clock, Invalid};
 use tokio::sync::watch;
 use tonic::service::Routes;
 
-use crate::policy::{self, Policy};
+use crate::policy::{self, Policy, TellUses};
 use crate::{NodeOptions, Role, peers};
 
 /// The version of the program.
@@ -155,6 +155,7 @@ pub struct Node {
     surroundings: Surroundings,
     gateway: commonplace_gateway::Options,
     who: Who,
+    uses: TellUses,
     retrieval: Option<commonplace_retrieval::Retrieval>,
     index: Option<commonplace_index::Index>,
     policy: Option<commonplace_policy::Policies>,
@@ -202,7 +203,8 @@ impl Node {
                 gateway: to_gateway,
             },
             gateway: options.gateway.clone(),
-            who: Who::new(keeps.authenticator, start.access),
+            who: Who::new(keeps.authenticator.clone(), start.access),
+            uses: TellUses::start(keeps.authenticator),
             retrieval,
             index,
             policy: keeps.policies,
@@ -247,6 +249,7 @@ impl Node {
 
     /// Stops every service, callers first. What was acknowledged is on disk when this returns.
     pub async fn shutdown(self) {
+        self.uses.end().await;
         if let Some(retrieval) = self.retrieval
             && let Err(error) = retrieval.shutdown().await
         {

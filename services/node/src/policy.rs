@@ -1,16 +1,21 @@
 //! The policy service, which every other asks who may call: started first, or called where it runs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use commonplace_access::credential::Authenticator;
 use commonplace_access::{Access, PolicySource};
 use commonplace_policy::Policies;
 use commonplace_rpc::{Channel, Layered, Limits};
 use commonplace_types::Clock;
+use tokio::task::JoinHandle;
 use tonic::service::Routes;
 
 use crate::node::{NodeError, Surroundings, place};
 use crate::{NodeOptions, Role, peers};
+
+/// How often the policy service is told which keys were used.
+const USES: Duration = Duration::from_secs(20);
 
 /// What everything else in the process stands on.
 pub(crate) struct Policy {
@@ -55,6 +60,46 @@ impl Policy {
             access: Access::new(&options.access, source.clone(), clock.clone())?,
             authenticator: Authenticator::new(&options.access, source, clock)?,
         })
+    }
+}
+
+/// Tells which keys were used, now and then, until it is dropped.
+pub(crate) struct TellUses {
+    authenticator: Authenticator,
+    telling: JoinHandle<()>,
+}
+
+impl TellUses {
+    pub(crate) fn start(authenticator: Authenticator) -> Self {
+        let teller = authenticator.clone();
+        let telling = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(USES).await;
+                tell(&teller).await;
+            }
+        });
+        Self {
+            authenticator,
+            telling,
+        }
+    }
+
+    /// Tells the last ones.
+    pub(crate) async fn end(self) {
+        self.telling.abort();
+        tell(&self.authenticator).await;
+    }
+}
+
+impl Drop for TellUses {
+    fn drop(&mut self) {
+        self.telling.abort();
+    }
+}
+
+async fn tell(authenticator: &Authenticator) {
+    if let Err(failure) = authenticator.record_uses().await {
+        tracing::debug!(problem = failure.message, "uses of keys could not be told");
     }
 }
 
