@@ -4,7 +4,7 @@
 //! - A key's secret leaves once, in the answer that made it; kept is its hash.
 //! - Nothing of a tenant is seen or changed from another: a key of another tenant is a key that is not there.
 //! - Nobody gives away more than the credential that they came with covers.
-//! - A policy that is kept parses and fits the schema together with all others of its tenant.
+//! - A policy that is kept parses and fits the schema.
 //! - The revision of a tenant's rules grows in the transaction that changes them, so whoever knows a revision
 //!   knows all that it stands for.
 //!

@@ -204,7 +204,7 @@ impl Keeper {
         self.store.policies(tenant).await
     }
 
-    /// Checks a policy together with the tenant's others and, unless `only_check`, keeps it in place of the
+    /// Checks a policy and, unless `only_check`, keeps it in place of the
     /// one of its id. The same source again changes nothing.
     ///
     /// Errors: [`AccessError::Invalid`], [`AccessError::Refused`], [`AccessError::TooMany`]; nothing is kept.
@@ -220,6 +220,8 @@ impl Keeper {
             policy: Policy { id, source },
             updated: self.surroundings.clock.now(),
         };
+        // Each policy is checked by itself, against the schema: what the others say is nothing to it.
+        check_alone(put.policy.clone()).await?;
         for _ in 0..ATTEMPTS {
             let known = self.store.rules(tenant.clone()).await?;
             let before = known
@@ -230,8 +232,7 @@ impl Keeper {
                 return Ok(same.clone());
             }
             let revision = known.revision;
-            let together = self.with(known.policies, &put.policy)?;
-            check_together(together).await?;
+            self.check_room(&known.policies, &put.policy)?;
             if only_check
                 || self
                     .store
@@ -244,25 +245,23 @@ impl Keeper {
         Err(AccessError::Contended)
     }
 
-    /// A tenant's policies with one put into its place. Error: too many, or too long together.
-    fn with(&self, kept: Vec<KeptPolicy>, put: &Policy) -> Result<Vec<Policy>, AccessError> {
-        let others = kept.into_iter().map(|kept| kept.policy);
-        let mut together: Vec<Policy> = others.filter(|other| other.id != put.id).collect();
+    /// Checks that a policy may stand beside the tenant's others. Error: too many, or too long together.
+    fn check_room(&self, kept: &[KeptPolicy], put: &Policy) -> Result<(), AccessError> {
+        let others = kept.iter().map(|kept| &kept.policy);
+        let others = others.filter(|other| other.id != put.id);
         let most = self.options().max_access_policies;
-        if together.len() >= most {
+        if others.clone().count() >= most {
             let what = "authorization policies";
             return Err(AccessError::TooMany { what, most });
         }
-        together.push(put.clone());
-        let bytes: usize = together.iter().map(|policy| policy.source.len()).sum();
+        let bytes: usize = others.chain([put]).map(|policy| policy.source.len()).sum();
         if bytes > ALL_SOURCES_BYTES {
             let problem = format!(
                 "expected at most {ALL_SOURCES_BYTES} bytes in all policies of a tenant, found {bytes}"
             );
             return Err(Invalid::new("source", problem).into());
         }
-        together.sort_by(|a, b| a.id.cmp(&b.id));
-        Ok(together)
+        Ok(())
     }
 
     /// Removes a policy. Errors: [`AccessError::UnknownPolicy`], [`AccessError::Invalid`] for a shipped one.
@@ -280,8 +279,8 @@ impl Keeper {
 }
 
 /// Parsing and checking takes a processor for a while, so not one that answers calls.
-async fn check_together(policies: Vec<Policy>) -> Result<(), AccessError> {
-    let checked = tokio::task::spawn_blocking(move || decide::check(&policies)).await;
+async fn check_alone(policy: Policy) -> Result<(), AccessError> {
+    let checked = tokio::task::spawn_blocking(move || decide::check(&[policy])).await;
     let refused = |complaints: Vec<Complaint>| AccessError::Refused(complaints);
     checked
         .map_err(|_| AccessError::Interrupted)?
