@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use commonplace_node::{Channels, default_model_dir};
 use commonplace_proto::Timestamp;
 use commonplace_proto::common::EventDraft;
-use commonplace_proto::index::GetStatusRequest;
 use commonplace_proto::index::index_service_client::IndexServiceClient;
+use commonplace_proto::index::{GetStatusRequest, ProjectIndex};
 use commonplace_proto::ingest::IngestEventsRequest;
 use commonplace_proto::ingest::ingest_service_client::IngestServiceClient;
 use commonplace_proto::retrieval::SearchRequest;
@@ -87,8 +87,12 @@ async fn take_in(channels: &Channels, corpus: &[serde_json::Value]) {
     let until = Instant::now() + Duration::from_secs(300);
     loop {
         let status = index.get_status(GetStatusRequest::default()).await;
-        let status = status.unwrap().into_inner().projects.remove(0);
-        if status.dense_commit >= status.journal_commit && status.journal_commit > 0 {
+        // The project may not be known to the index yet.
+        let status = status.unwrap().into_inner().projects.pop();
+        let through = |status: &ProjectIndex| {
+            status.journal_commit > 0 && status.dense_commit >= status.journal_commit
+        };
+        if status.as_ref().is_some_and(through) {
             return;
         }
         assert!(Instant::now() < until, "{status:?}");
