@@ -104,6 +104,20 @@ pub(crate) fn routes(backends: &Backends, shared: &Shared) -> Router {
         })
 }
 
+/// The HTTP paths that the contracts of the given services name, each once.
+pub(crate) fn paths(backends: &Backends) -> Vec<String> {
+    let pool = commonplace_proto::pool();
+    let services = pool
+        .services()
+        .filter(|service| backends.contains_key(service.full_name()));
+    let methods = services.flat_map(|service| service.methods().collect::<Vec<_>>());
+    let paths = methods.filter_map(|method| Some(http_rule(&method)?.1));
+    paths
+        .collect::<std::collections::BTreeSet<_>>()
+        .into_iter()
+        .collect()
+}
+
 /// Reads the `google.api.http` option of a method: verb, path, whether the body is the message.
 fn http_rule(method: &MethodDescriptor) -> Option<(MethodFilter, String, bool)> {
     let extension = commonplace_proto::pool().get_extension_by_name("google.api.http")?;

@@ -21,6 +21,7 @@ mod report;
 mod scalar;
 pub mod service;
 mod surroundings;
+mod trace;
 mod transcode;
 mod who;
 
@@ -30,7 +31,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::get;
 use commonplace_rpc::{Channel, Code, Failure};
-use commonplace_telemetry::Metrics;
+use commonplace_telemetry::{Metrics, OPENMETRICS};
 
 pub use config::Options;
 pub use who::Who;
@@ -49,6 +50,9 @@ pub fn start(
     let backends: Backends = Arc::new(backends);
     let numbers = metrics.clone();
     let shared = json::Shared::new(options);
+    let mut routes = json::paths(&backends);
+    routes.extend(["/ingest/{format}", "/health", "/metrics"].map(String::from));
+    let requests = trace::Requests::new(&metrics, routes);
     Router::new()
         .merge(json::routes(&backends, &shared))
         .merge(report::routes(&backends, &shared))
@@ -63,10 +67,15 @@ pub fn start(
         .layer(axum::middleware::from_fn_with_state(who, who::identify))
         // Answers the browsers of allowed origins.
         .layer(grpc::cors(options))
-        // Outermost: refuses web pages of other origins, and names that are not ours.
+        // Refuses web pages of other origins, and names that are not ours.
         .layer(axum::middleware::from_fn_with_state(
             guard::Guard::new(options),
             guard::check,
+        ))
+        // Around all: a refusal belongs to a trace too.
+        .layer(axum::middleware::from_fn_with_state(
+            requests,
+            trace::follow,
         ))
 }
 
@@ -87,13 +96,7 @@ pub fn services(backends: BTreeMap<String, Channel>) -> Router {
 type Page = ([(&'static str, &'static str); 1], String);
 
 fn metrics_page(metrics: &Metrics) -> Page {
-    (
-        [(
-            "content-type",
-            "application/openmetrics-text; version=1.0.0; charset=utf-8",
-        )],
-        metrics.text(),
-    )
+    ([("content-type", OPENMETRICS)], metrics.text())
 }
 
 // Whoever gets this answer has been let through by a server that is ready.

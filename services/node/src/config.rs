@@ -24,7 +24,8 @@ pub struct NodeOptions {
     pub listen: String,
     /// Where a process that runs the gateway listens for other services; empty: nowhere.
     pub service_listen: String,
-    /// Plaintext address for probes: `grpc.health.v1`, `GET /health` and `GET /live`; empty: none.
+    /// Plaintext address for probes and scrapes: `grpc.health.v1`, `GET /health`, `GET /live` and `GET /metrics`;
+    /// empty: none.
     pub health_listen: String,
     /// Seconds that running calls get to end when the server stops.
     pub drain_seconds: u64,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use commonplace_rpc::server::{HealthPort, Readiness, Server, ServerOptions};
 use commonplace_rpc::{Channel, RemoteOptions};
+use commonplace_telemetry::Metrics;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic_health::pb::HealthCheckRequest;
@@ -84,10 +85,23 @@ async fn get(port: &HealthPort, path: &str) -> String {
 async fn probes_are_answered_on_a_port_of_their_own() {
     let readiness = Readiness::new();
     readiness.set(JOURNAL, false);
-    let port = HealthPort::bind("127.0.0.1:0", &readiness).await.unwrap();
+    let metrics = Metrics::new();
+    metrics.call_refused("a.B/C");
+    let port = HealthPort::bind("127.0.0.1:0", &readiness, &metrics)
+        .await
+        .unwrap();
     assert!(get(&port, "/health").await.starts_with("HTTP/1.1 503"));
     assert!(get(&port, "/live").await.starts_with("HTTP/1.1 200"));
     assert!(get(&port, "/other").await.starts_with("HTTP/1.1 404"));
+    let scraped = get(&port, "/metrics").await;
+    for part in [
+        "HTTP/1.1 200",
+        "application/openmetrics-text",
+        "refused_total{rpc_method=\"a.B/C\"} 1",
+        "# EOF",
+    ] {
+        assert!(scraped.contains(part), "{part} in {scraped}");
+    }
     readiness.set(JOURNAL, true);
     let answer = get(&port, "/health").await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
