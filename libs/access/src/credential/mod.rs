@@ -176,12 +176,15 @@ fn certificate_principal(options: &CertificateOptions) -> Result<Principal, Inva
     .checked()
 }
 
+/// When a key was asked for, and what it was then; nothing: there was none.
+type Remembered = HashMap<KeyId, (Instant, Option<Arc<KeyRecord>>)>;
+
 /// Keys, as they were last asked for.
 struct Keys {
     source: Arc<dyn Source>,
     fresh: Duration,
     stale: Duration,
-    known: Mutex<HashMap<KeyId, (Instant, Option<Arc<KeyRecord>>)>>,
+    known: Mutex<Remembered>,
     uses: Mutex<HashMap<KeyId, (TenantName, Timestamp)>>,
 }
 

@@ -248,7 +248,7 @@ fn misfits(set: &PolicySet) -> Vec<Complaint> {
     let result = validator.validate_with_level(set, ValidationMode::Strict, LEVEL);
     let errors = result.validation_errors();
     errors
-        .map(|error| complaint(&error.policy_id().to_string(), error))
+        .map(|error| complaint(error.policy_id().as_ref(), error))
         .collect()
 }
 
