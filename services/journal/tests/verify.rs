@@ -156,7 +156,6 @@ async fn a_change_of_any_column_is_found(backend: Backend) {
     }
     for sql in changes {
         let found = found(&fixture, backend, &sql).await;
-        println!("{sql}\n    {found:?}");
         assert!(found.is_some(), "not found: {sql}");
     }
 }

@@ -98,27 +98,28 @@ impl Ports {
             };
             ports.services = Some(Server::bind_with(address, settings).await?);
         }
-        ports.check(options)?;
-        Ok(ports)
+        match ports.unguarded(options) {
+            Some(error) => Err(error),
+            None => Ok(ports),
+        }
     }
 
-    /// Error: a port that would be less guarded than its address or the settings ask for.
-    fn check(&self, options: &NodeOptions) -> Result<(), PortError> {
+    /// A port that is less guarded than its address or the settings ask for.
+    fn unguarded(&self, options: &NodeOptions) -> Option<PortError> {
         let secured = options.tls.is_on();
         match options.access.mode {
             Mode::Development => {
                 let services = self.service_address().filter(|_| !secured);
                 let public = self.public.as_ref().map(Server::address);
                 let mut exposed = public.into_iter().chain(services);
-                match exposed.find(|address| !address.ip().is_loopback()) {
-                    Some(address) => Err(PortError::Open { address }),
-                    None => Ok(()),
-                }
+                exposed
+                    .find(|address| !address.ip().is_loopback())
+                    .map(|address| PortError::Open { address })
             }
-            Mode::Required => match self.service_address().filter(|_| !secured) {
-                Some(address) => Err(PortError::Unsecured { address }),
-                None => Ok(()),
-            },
+            Mode::Required => self
+                .service_address()
+                .filter(|_| !secured)
+                .map(|address| PortError::Unsecured { address }),
         }
     }
 

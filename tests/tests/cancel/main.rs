@@ -112,10 +112,7 @@ async fn answered(
     endless: bool,
 ) -> Result<(), Status> {
     let mut client = tonic::client::Grpc::new(channel).max_decoding_message_size(64 << 20);
-    client
-        .ready()
-        .await
-        .map_err(|error| Status::from_error(error))?;
+    client.ready().await.map_err(Status::from_error)?;
     let path = format!("/commonplace.{rpc}").parse().unwrap();
     let request = Request::new(futures::stream::iter(messages));
     let mut answers = client.streaming(request, path, Raw).await?.into_inner();

@@ -484,7 +484,8 @@ fn keys_in_logs_are_masked_whatever_their_lines_begin_with() {
         let text: String = kept.iter().enumerate().map(|(n, l)| line(n, l)).collect();
         format!("before\n{text}after")
     };
-    let shapes: [&dyn Fn(usize, &str) -> String; 8] = [
+    type Shape<'a> = &'a dyn Fn(usize, &str) -> String;
+    let shapes: [Shape<'_>; 8] = [
         &|n, l| format!("2026-01-01T00:00:0{n}.0000000Z {l}\n"),
         &|n, l| format!("[2026-01-01T00:00:0{n}.000Z] {l}\n"),
         &|n, l| format!("{:>4}: {l}\n", n + 8),

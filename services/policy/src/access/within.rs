@@ -76,7 +76,8 @@ mod tests {
 
     #[test]
     fn a_key_is_never_wider_than_the_credential_that_made_it() {
-        let cases: [(Option<&[&str]>, Option<&[&str]>, bool); 9] = [
+        type Scopes<'a> = Option<&'a [&'a str]>;
+        let cases: [(Scopes<'_>, Scopes<'_>, bool); 9] = [
             (None, None, true),
             (None, Some(&["admin"]), true),
             (Some(&["admin"]), None, true),
