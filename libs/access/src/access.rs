@@ -10,7 +10,7 @@ use commonplace_rpc::{Action, Authorize, Code, Failure, View};
 use commonplace_types::{Clock, Invalid, Principal, ProjectName, TenantName};
 
 use crate::config::{Mode, Options};
-use crate::decide::{Decided, Rules, Snapshot};
+use crate::decide::{Rules, Snapshot};
 use crate::source::{Change, Source};
 
 /// Tenants whose rules are kept at most; then those are forgotten that were asked about longest ago.
@@ -84,18 +84,6 @@ impl Access {
     /// Whether callers must show who they are.
     pub fn mode(&self) -> Mode {
         self.inner.mode
-    }
-
-    /// A decision with its reasons, and the hash of the rules that it was made by.
-    pub async fn explain(
-        &self,
-        principal: &Principal,
-        action: Action,
-        project: Option<&ProjectName>,
-    ) -> Result<(Decided, commonplace_types::Digest), Failure> {
-        let snapshot = self.snapshot(principal).await?;
-        let decided = snapshot.explain(principal, action, project);
-        Ok((decided, snapshot.rules().hash()))
     }
 
     /// The rules that hold for a principal, no older than the settings allow.

@@ -178,11 +178,6 @@ pub fn principal() -> Option<Arc<Principal>> {
     CALL.try_with(|call| call.principal.clone()).ok().flatten()
 }
 
-/// What of its project the present call may see.
-pub fn view() -> View {
-    CALL.try_with(|call| call.view.clone()).unwrap_or_default()
-}
-
 /// Asks what of a project the present call may do something to, where its contract leaves that to the service.
 /// `parts`: to make do with parts of it. Outside a call, and where nobody decides, all of it.
 /// Error: PERMISSION_DENIED, or what kept it from being decided.
