@@ -3,7 +3,6 @@
 //! The contract of each rpc says which right it asks for, and which field names the project. The layer around
 //! the service reads that field from the first message as it came, and asks the [`Authorize`] of the process.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,13 +10,14 @@ use std::task::{Context, Poll};
 
 use async_trait::async_trait;
 use bytes::{Buf, Bytes, BytesMut};
-use commonplace_types::{ArtifactType, Principal, ProjectName, Right};
+use commonplace_types::{Principal, ProjectName, Right};
 use http_body::Frame;
 use http_body_util::BodyExt;
 use tonic::body::Body;
 
 use crate::methods::Method;
 use crate::server::MESSAGE_BYTES;
+use crate::view::View;
 use crate::{Code, Failure};
 
 /// Decides who may do what. One for each process.
@@ -45,37 +45,6 @@ pub struct Action {
     pub right: Right,
     /// The caller makes do with parts of the project.
     pub parts: bool,
-}
-
-/// What a caller may see of a project.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum View {
-    /// All of it.
-    #[default]
-    Whole,
-    /// Some parts.
-    Parts(Arc<Parts>),
-}
-
-/// The parts of a project that a caller may see: an event belongs to one if its type or its author is named.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub struct Parts {
-    /// Every event of these types.
-    pub artifact_types: BTreeSet<ArtifactType>,
-    /// Every event of these authors.
-    pub authors: BTreeSet<String>,
-}
-
-impl View {
-    /// Whether an event belongs to what may be seen.
-    pub fn shows(&self, artifact_type: &ArtifactType, author: &str) -> bool {
-        match self {
-            Self::Whole => true,
-            Self::Parts(parts) => {
-                parts.artifact_types.contains(artifact_type) || parts.authors.contains(author)
-            }
-        }
-    }
 }
 
 /// The first message of a call and its body, to be read from the start.

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use commonplace_types::{Principal, ProjectName, Right, TenantName};
 
-use crate::access::{self, Authorize, View};
+use crate::access::{self, Authorize};
 use crate::methods::Method;
+use crate::view::View;
 use crate::{Code, Failure};
 
 tokio::task_local! {
@@ -171,6 +172,22 @@ pub async fn for_tenant<F: Future>(tenant: TenantName, future: F) -> F::Output {
         ..Call::root(None)
     };
     scope(call, future).await
+}
+
+/// Runs a future as part of the present call, but for its principal: calls are made in the service's name. For what
+/// a service needs to know itself to answer somebody whose right is decided on already.
+pub async fn in_own_name<F: Future>(future: F) -> F::Output {
+    let call = current().unwrap_or_else(|| Call::root(None));
+    let call = Call {
+        principal: None,
+        ..call
+    };
+    scope(call, future).await
+}
+
+/// What of the project that it names the present call may see; all of it outside a call.
+pub fn view() -> View {
+    CALL.try_with(|call| call.view.clone()).unwrap_or_default()
 }
 
 /// Who the present call is made for.

@@ -32,8 +32,9 @@ pub mod remote;
 pub mod serve;
 pub mod server;
 pub mod tls;
+mod view;
 
-pub use access::{Action, Authorize, Parts, View};
+pub use access::{Action, Authorize};
 pub use allow::AllowList;
 pub use channel::{Channel, parse_grpc_timeout};
 pub use compression::Compression;
@@ -41,3 +42,4 @@ pub use failure::{Code, DOMAIN, Failure, Reason, status};
 pub use remote::{Bearer, Endpoint, FixedList, RemoteOptions, Resolver, TransportOptions};
 pub use serve::{Layered, Limits};
 pub use tls::{PeerIdentity, Tls, TlsError, TlsOptions};
+pub use view::{Parts, View, view_from_proto, view_to_proto};

@@ -15,10 +15,11 @@ use tonic::body::Body;
 use tower::Service;
 use tracing::Instrument;
 
-use crate::access::{self, Authorize, View};
+use crate::access::{self, Authorize};
 use crate::channel::{out_of_time, parse_grpc_timeout};
 use crate::context::{self, Call, Trace};
 use crate::methods::{Method, Over, method};
+use crate::view::View;
 use crate::{Code, Failure};
 
 /// What a service lets in.

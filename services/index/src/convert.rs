@@ -4,11 +4,13 @@ use commonplace_proto::index as proto;
 use commonplace_rpc::convert::{
     filter_from_proto, project_from_proto, reference_from_proto, timestamp_to_proto,
 };
+use commonplace_rpc::{View, view_from_proto};
 use commonplace_types::{Invalid, RecordId};
 
 use crate::analyzer::ANALYZER;
 use crate::budget::TOKENIZER;
 use crate::config::VectorStore;
+use crate::error::IndexError;
 use crate::passages::{Passage, PassageKey};
 use crate::projects::Checked;
 use crate::projects::Request;
@@ -31,12 +33,21 @@ const MOST_NAMED: usize = 100;
 /// Most passages fetched at once.
 const MOST_KEYS: usize = 1_000;
 
-pub(crate) fn request_from_proto(request: proto::SearchRequest) -> Result<Request, Invalid> {
+/// `view`: what the caller may see.
+pub(crate) fn request_from_proto(
+    request: proto::SearchRequest,
+    view: View,
+) -> Result<Request, IndexError> {
     if request.query.len() > QUERY_BYTES {
         let found = request.query.len();
         let problem = format!("expected at most {QUERY_BYTES} bytes, found {found}");
-        return Err(Invalid::new("query", problem));
+        return Err(Invalid::new("query", problem).into());
     }
+    let view = match view_from_proto(request.within)? {
+        View::Whole => view,
+        asked if view.covers(&asked) => asked,
+        _ => return Err(IndexError::BeyondView),
+    };
     let always = request.always_include.unwrap_or_default();
     Ok(Request {
         project: project_from_proto(&request.project)?,
@@ -45,6 +56,7 @@ pub(crate) fn request_from_proto(request: proto::SearchRequest) -> Result<Reques
             text: request.query,
             lexical_limit: limit("lexical_limit", request.lexical_limit, SIGNAL_LIMIT)?,
             dense_limit: limit("dense_limit", request.dense_limit, SIGNAL_LIMIT)?,
+            view,
             filter: filter_from_proto(request.filter)?,
             always: always_from_proto(always)?,
             ineligible_limit: limit(
@@ -310,6 +322,17 @@ fn findings_to_proto(project: String, findings: &Findings, repaired: bool) -> pr
         extra_count: findings.extra.len() as u64,
         first_commit: findings.first_commit(),
         repaired,
+    }
+}
+
+/// Without what tells how much there is, for whoever may see parts of it.
+pub(crate) fn without_sizes(status: ProjectStatus) -> ProjectStatus {
+    ProjectStatus {
+        passages: 0,
+        vectors: 0,
+        size_bytes: 0,
+        digest: String::new(),
+        ..status
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::feed::Frame;
 use crate::lexical::{self, Lexical, LexicalError};
 use crate::log::Log;
+use crate::parts::KeptParts;
 use crate::prepare::{Prepared, prepare};
 use crate::qdrant::Outside;
 use crate::record::encode;
@@ -99,6 +100,7 @@ pub(crate) struct Engine {
     published: RwLock<Arc<Snapshot>>,
     progress: watch::Sender<Progress>,
     views: Views,
+    parts: KeptParts,
     /// Vectors of the index that stood here before.
     kept: Mutex<Option<Kept>>,
     threads: usize,
@@ -177,6 +179,7 @@ impl Engine {
             published: RwLock::new(Arc::new(snapshot)),
             writer: Mutex::new(writer),
             views: Views::new(VIEWS),
+            parts: KeptParts::default(),
             threads,
             outside: OnceLock::new(),
         })
@@ -201,6 +204,11 @@ impl Engine {
     /// What commits see.
     pub(crate) fn views(&self) -> &Views {
         &self.views
+    }
+
+    /// Which rows belong to parts of the project.
+    pub(crate) fn parts(&self) -> &KeptParts {
+        &self.parts
     }
 
     /// Where the feed is to be resumed; empty means from the start.

@@ -24,6 +24,9 @@ pub enum IndexError {
         /// The passage asked for.
         passage: u32,
     },
+    /// The caller may not see all that it asks to search.
+    #[error("you may see parts of the project only, and less than what `within` names")]
+    BeyondView,
     /// The index did not come as far as the call needs within its time.
     #[error("the index of project `{project}` has not caught up with commit {wanted} in time")]
     Behind {
@@ -71,6 +74,7 @@ impl Reason for IndexError {
                     .metadata("event_id", event)
                     .metadata("passage", passage)
             }
+            Self::BeyondView => Failure::new(Code::PermissionDenied, "ACCESS_DENIED"),
             Self::Behind { wanted, .. } => {
                 Failure::new(Code::DeadlineExceeded, "INDEX_BEHIND").metadata("commit", wanted)
             }

@@ -38,6 +38,7 @@ mod helper;
 mod keys;
 pub mod lexical;
 mod log;
+mod parts;
 pub mod passage;
 mod passages;
 mod prepare;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use commonplace_rpc::{Code, Failure, context};
+use commonplace_rpc::{Code, Failure, View, context};
 use commonplace_types::{ProjectName, Reference, TenantName};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -180,7 +180,9 @@ impl Projects {
         project: &ProjectName,
         reference: &Reference,
     ) -> Result<Resolved, IndexError> {
-        let resolved = self.journal.resolve(project, reference).await;
+        // Whoever may see parts of the project may not ask the journal for its commits, but search at them.
+        let resolving = self.journal.resolve(project, reference);
+        let resolved = context::in_own_name(resolving).await;
         resolved.map_err(IndexError::Journal)
     }
 
@@ -256,8 +258,23 @@ impl Projects {
         }
     }
 
-    /// Fetches passages in the order asked for.
+    /// Fetches passages in the order asked for. One that the view does not show is not there.
     pub(crate) async fn passages(
+        &self,
+        name: ProjectName,
+        keys: Vec<PassageKey>,
+        view: &View,
+        refuse_building: bool,
+    ) -> Result<Vec<Passage>, IndexError> {
+        let passages = self.read_passages(name, keys, refuse_building).await?;
+        let hidden = |passage: &&Passage| !view.shows(&passage.artifact_type, &passage.author);
+        match passages.iter().find(hidden) {
+            Some(hidden) => Err(hidden.key.into()),
+            None => Ok(passages),
+        }
+    }
+
+    async fn read_passages(
         &self,
         name: ProjectName,
         keys: Vec<PassageKey>,
@@ -300,7 +317,8 @@ impl Projects {
 
     /// Number of the newest commit of a project.
     async fn head(&self, name: &ProjectName) -> Result<u64, IndexError> {
-        let projects = self.journal.projects().await.map_err(IndexError::Journal)?;
+        let projects = context::in_own_name(self.journal.projects()).await;
+        let projects = projects.map_err(IndexError::Journal)?;
         let found = projects.into_iter().find(|(project, _)| project == name);
         let missing = || {
             let failure = Failure::new(Code::NotFound, "PROJECT_NOT_FOUND");

@@ -10,6 +10,7 @@ use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use commonplace_rpc::convert::Filter;
+use commonplace_rpc::{Parts, View};
 use commonplace_types::{CommitHash, EventId, Importance, RecordId, Timestamp};
 
 use crate::always;
@@ -18,6 +19,7 @@ use crate::best::Scored;
 use crate::engine::{Engine, Snapshot};
 use crate::helper::Helper;
 use crate::lexical::{self, LexicalError, LexicalScores, Scratch, TermStatistics};
+use crate::parts;
 use crate::passages::PassageKey;
 use crate::qdrant::{Outside, OutsideScan, Unranked};
 use crate::ranking::{Place, Ranked, Ranking};
@@ -44,6 +46,8 @@ pub struct Query {
     pub lexical_limit: usize,
     /// How many of the best by meaning; 0 leaves the signal out.
     pub dense_limit: usize,
+    /// What may be seen at all.
+    pub view: View,
     /// Which events are eligible.
     pub filter: Filter,
     /// What is a candidate in any case.
@@ -191,7 +195,11 @@ pub(crate) fn search(
     vector: Option<QueryVector>,
     tools: &Tools,
 ) -> Result<Answer, LexicalError> {
-    let place = Arc::new(place_of(engine, snapshot, number, query));
+    let lengths = engine
+        .views()
+        .lengths(&snapshot.state, snapshot.state.rows.len() as u32);
+    let place = place_of(engine, snapshot, number, query, &lengths).map_err(unreadable)?;
+    let place = Arc::new(place);
     let through = through(&place, query);
     let dense = vector.zip(through).map(|(vector, through)| Dense {
         rows: snapshot.state.commits.at(through as usize).rows as usize,
@@ -201,9 +209,6 @@ pub(crate) fn search(
         .as_ref()
         .map(|dense| dense.begin(&place, query, tools, engine.outside()));
     let terms = analyzer::terms(&query.text);
-    let lengths = engine
-        .views()
-        .lengths(&snapshot.state, snapshot.state.rows.len() as u32);
     tools.with_scratch(|scratch| {
         let rows = lexical::Rows {
             visible: &place.view.visible,
@@ -240,15 +245,42 @@ fn unreadable(error: std::io::Error) -> LexicalError {
     }
 }
 
-fn place_of(engine: &Engine, snapshot: &Arc<Snapshot>, number: u32, query: &Query) -> Place {
+fn place_of(
+    engine: &Engine,
+    snapshot: &Arc<Snapshot>,
+    number: u32,
+    query: &Query,
+    lengths: &[u32],
+) -> std::io::Result<Place> {
     let state = &snapshot.state;
     let view = engine.views().at(state, number);
     let eligible = engine.views().taken(state, &view, &query.filter);
-    Place {
+    let whole = Place {
         snapshot: Arc::clone(snapshot),
         view,
         eligible,
+    };
+    match &query.view {
+        View::Whole => Ok(whole),
+        View::Parts(parts) => place_within(engine, whole, parts, lengths),
     }
+}
+
+/// What is left of a place for whoever may see parts of the project.
+fn place_within(
+    engine: &Engine,
+    whole: Place,
+    parts: &Arc<Parts>,
+    lengths: &[u32],
+) -> std::io::Result<Place> {
+    let rows = engine.parts().rows(&whole.snapshot, parts)?;
+    let mut eligible = (*whole.eligible).clone();
+    eligible.and(&rows);
+    Ok(Place {
+        view: Arc::new(parts::within(&whole.view, &rows, lengths)),
+        eligible: Arc::new(eligible),
+        snapshot: whole.snapshot,
+    })
 }
 
 fn best_by_words(place: &Place, query: &Query, scores: &LexicalScores<'_>) -> Ranked {
@@ -295,6 +327,8 @@ impl Dense {
             return Ok(Scan::Done(self.recorded(place, query, recorded)?));
         }
         let limits = (query.dense_limit, query.ineligible_limit);
+        // The store knows no authors, and would propose what may not be seen: parts are scanned.
+        let outside = outside.filter(|_| query.view == View::Whole);
         let from = outside.map_or(0, |_| Outside::part(&place.snapshot, self.rows));
         let asked = outside.filter(|_| from > 0);
         let asked = asked

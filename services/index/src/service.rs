@@ -5,13 +5,13 @@ use std::sync::Arc;
 use commonplace_proto::index as proto;
 use commonplace_proto::index::index_service_server::IndexService;
 use commonplace_rpc::convert::project_from_proto;
-use commonplace_rpc::{Failure, context, status};
+use commonplace_rpc::{Code, Failure, View, context, status};
 use commonplace_types::Right;
 use tonic::{Request, Response, Status};
 
 use crate::convert::{
     answer_to_proto, checked_to_proto, keys_from_proto, passage_to_proto, request_from_proto,
-    status_to_proto, statuses_to_proto,
+    status_to_proto, statuses_to_proto, without_sizes,
 };
 use crate::projects::Projects;
 
@@ -33,7 +33,7 @@ impl IndexService for Service {
         &self,
         request: Request<proto::SearchRequest>,
     ) -> Result<Response<proto::SearchResponse>, Status> {
-        let request = request_from_proto(request.into_inner()).map_err(status)?;
+        let request = request_from_proto(request.into_inner(), context::view()).map_err(status)?;
         let without_dense = request.query.without_dense;
         let answer = self.projects.search(request).await.map_err(status)?;
         let embedder = self.projects.embedding.fingerprint();
@@ -50,7 +50,7 @@ impl IndexService for Service {
         let keys = keys_from_proto(request.keys).map_err(status)?;
         let passages = self
             .projects
-            .passages(project, keys, request.refuse_building)
+            .passages(project, keys, &context::view(), request.refuse_building)
             .await
             .map_err(status)?;
         let passages = passages.into_iter().map(passage_to_proto).collect();
@@ -67,14 +67,16 @@ impl IndexService for Service {
             name => Some(project_from_proto(name).map_err(status)?),
         };
         if let Some(project) = &project {
-            let required = context::require(Right::Read, project, false).await;
+            let required = context::require(Right::Read, project, true).await;
             required.map_err(Failure::into_status)?;
         }
         let mut statuses = Vec::new();
         for found in self.projects.status(project).await.map_err(status)? {
-            let readable = context::may(Right::Read, &found.project).await;
-            if readable.map_err(Failure::into_status)? {
-                statuses.push(found);
+            match context::require(Right::Read, &found.project, true).await {
+                Ok(View::Whole) => statuses.push(found),
+                Ok(View::Parts(_)) => statuses.push(without_sizes(found)),
+                Err(failure) if failure.code == Code::PermissionDenied => {}
+                Err(failure) => return Err(failure.into_status()),
             }
         }
         let embedder = self.projects.embedding.fingerprint();

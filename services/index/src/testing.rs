@@ -153,6 +153,7 @@ impl History {
         draft.pinned = dice.roll(8) == 0;
         draft.importance = Importance::new(dice.roll(5) as f64 / 4.0).unwrap();
         draft.agent = ["ann", "bob"][dice.roll(2)].into();
+        draft.author = ["carla", "dan", ""][self.made as usize % 3].into();
         draft.source = ["jenkins", "junit", "git"][dice.roll(3)].into();
         draft.attributes = vec![Attribute::new(
             "verdict",

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use commonplace_rpc::View;
 use commonplace_rpc::convert::Filter;
 use commonplace_types::{
     Digest, Event, EventId, Invalid, LaneInterval, ProjectName, Reference, TenantName, Timestamp,
@@ -49,10 +50,20 @@ pub struct Point {
 /// Which events to list.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Selection {
+    /// What may be seen at all.
+    pub view: View,
     /// Every given condition must hold.
     pub filter: Filter,
     /// Also what a visible event supersedes or retracts.
     pub include_superseded: bool,
+}
+
+impl Selection {
+    /// Whether authors decide what is shown: the store does not know them apart.
+    pub(crate) fn names_authors(&self) -> bool {
+        let parts = self.view.parts();
+        parts.is_some_and(|parts| !parts.authors.is_empty())
+    }
 }
 
 /// One page of a listing.
@@ -146,6 +157,19 @@ impl Journal {
         as_of: &Reference,
         ids: &[EventId],
     ) -> Result<Vec<Event>, JournalError> {
+        let view = &View::Whole;
+        self.events_shown(tenant, project, as_of, ids, view).await
+    }
+
+    /// The same for whoever may see this view: what it does not show is missing.
+    pub async fn events_shown(
+        &self,
+        tenant: &TenantName,
+        project: &ProjectName,
+        as_of: &Reference,
+        ids: &[EventId],
+        view: &View,
+    ) -> Result<Vec<Event>, JournalError> {
         if ids.len() > PAGE {
             let problem = format!("expected at most {PAGE}, found {}", ids.len());
             return Err(Invalid::new("ids", problem).into());
@@ -161,6 +185,7 @@ impl Journal {
             for id in step {
                 let event = found
                     .get(id)
+                    .filter(|event| shows(view, event))
                     .ok_or(JournalError::EventNotFound { id: *id })?;
                 bytes += sent_bytes(event);
                 events.push(event.clone());
@@ -231,7 +256,9 @@ impl Journal {
         size: usize,
     ) -> Result<(Vec<Event>, bool), JournalError> {
         let filter = &scan.selection.filter;
-        let looks_inside = !filter.tags_any.is_empty() || !filter.attributes.is_empty();
+        let looks_inside = !filter.tags_any.is_empty()
+            || !filter.attributes.is_empty()
+            || scan.selection.names_authors();
         let step = if looks_inside {
             SCAN_STEP
         } else {
@@ -252,7 +279,7 @@ impl Journal {
             let ended = found.len() < step as usize;
             scanned += found.len();
             for event in found {
-                let held = holds(filter, &event);
+                let held = holds(filter, &event) && shows(&scan.selection.view, &event);
                 let more = if held { sent_bytes(&event) } else { 0 };
                 // One event always fits, so that every page gets on.
                 if items.len() == size || !items.is_empty() && bytes + more > PAGE_BYTES {
@@ -438,6 +465,10 @@ fn sent_bytes(event: &Event) -> usize {
 }
 
 /// The conditions that only the body can answer.
+fn shows(view: &View, event: &Event) -> bool {
+    view.shows(event.draft.artifact_type.as_str(), &event.draft.author)
+}
+
 fn holds(filter: &Filter, event: &Event) -> bool {
     let tagged = filter.tags_any.is_empty()
         || filter

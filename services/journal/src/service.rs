@@ -182,7 +182,7 @@ impl JournalService for Service {
             .map_err(failed)?;
         let events = self
             .journal
-            .events(&context::tenant(), &project, &as_of, &ids)
+            .events_shown(&context::tenant(), &project, &as_of, &ids, &context::view())
             .await;
         let events = events.map_err(failed)?;
         let events = events
@@ -200,6 +200,7 @@ impl JournalService for Service {
         let project = project_from_proto(&request.project).map_err(failed)?;
         let as_of = point_from_proto(request.as_of, "as_of").map_err(failed)?;
         let selection = Selection {
+            view: context::view(),
             filter: filter_from_proto(request.filter).map_err(failed)?,
             include_superseded: request.include_superseded,
         };

@@ -6,6 +6,7 @@ use commonplace_rpc::convert::{
     filter_from_proto, project_from_proto, reference_from_proto, timestamp_from_proto,
     timestamp_to_proto,
 };
+use commonplace_rpc::view_to_proto;
 use commonplace_types::{Invalid, Timestamp};
 
 use crate::candidate::{Dense, Passage};
@@ -243,6 +244,7 @@ fn manifest(pack: &Pack) -> proto::Manifest {
         passages: pack.statistics.passages,
         total_length: pack.statistics.total_length,
         evidence_root: pack.evidence.clone(),
+        within: view_to_proto(&pack.recipe.view),
     }
 }
 
@@ -277,6 +279,7 @@ pub(crate) fn ranking(ranking: Ranking) -> proto::SearchResponse {
             passages: ranking.statistics.passages,
             total_length: ranking.statistics.total_length,
             evidence_root: String::new(),
+            within: view_to_proto(&ranking.view),
         }),
     }
 }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use commonplace_rpc::context;
 use commonplace_rpc::convert::Filter;
+use commonplace_rpc::{Code, View, context};
 use commonplace_types::{
-    Clock, CommitHash, Invalid, ProjectName, Reference, TenantName, Timestamp,
+    Clock, CommitHash, Invalid, ProjectName, Reference, Right, TenantName, Timestamp,
 };
 
 use crate::candidate::{Dense, Eligibility, Found, Passage, PassageKey, Statistics};
@@ -102,6 +102,8 @@ pub struct Ranking {
     pub dense: Dense,
     /// Ages were counted from here.
     pub clock: Timestamp,
+    /// What of the project was searched.
+    pub view: View,
     /// Best first.
     pub items: Vec<(Passage, Scores)>,
 }
@@ -181,8 +183,17 @@ impl Engine {
         })
     }
 
-    /// A kept pack.
-    pub async fn get(&self, id: &str) -> Result<Arc<Kept>, RetrievalError> {
+    /// A kept pack. One that was made from more than the caller may see is not there.
+    pub async fn get_shown(&self, id: &str) -> Result<Arc<Kept>, RetrievalError> {
+        let kept = self.get(id).await?;
+        match shown(&kept.pack).await {
+            Ok(true) => Ok(kept),
+            Ok(false) => Err(RetrievalError::UnknownPack(id.to_owned())),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn get(&self, id: &str) -> Result<Arc<Kept>, RetrievalError> {
         if !pack::is_id(id) {
             let problem = format!(
                 "expected `blake3:` and 64 hex digits, found `{}`",
@@ -201,6 +212,7 @@ impl Engine {
         let clock = self.moment(request.clock);
         let wish = Wish {
             project: &request.project,
+            view: &context::view(),
             as_of: &request.as_of,
             query: &request.query,
             filter: &request.filter,
@@ -237,6 +249,7 @@ impl Engine {
             statistics: found.statistics,
             dense: found.dense,
             clock,
+            view: plan.view,
             items: self.texts(&request, best).await?,
         })
     }
@@ -258,6 +271,7 @@ impl Engine {
             fusion: request.fusion,
             filter: request.filter.clone(),
             clock: self.moment(request.clock),
+            view: context::view(),
         };
         Ok((recipe, policy))
     }
@@ -321,6 +335,7 @@ impl Engine {
     ) -> Result<Draft, RetrievalError> {
         let wish = Wish {
             project: &recipe.project,
+            view: &recipe.view,
             as_of,
             query: &recipe.query,
             filter: &recipe.filter,
@@ -381,6 +396,15 @@ pub fn fill(
         return Err(RetrievalError::BudgetTooSmall { budget, smallest });
     }
     Ok(Draft::new(recipe, policy, found, ranked, packed, tokenizer))
+}
+
+/// Whether the caller may see all that a pack was made from. Error: that cannot be decided.
+async fn shown(pack: &Pack) -> Result<bool, RetrievalError> {
+    match context::require(Right::Read, &pack.recipe.project, true).await {
+        Ok(view) => Ok(view.covers(&pack.recipe.view)),
+        Err(failure) if failure.code == Code::PermissionDenied => Ok(false),
+        Err(failure) => Err(RetrievalError::Upstream(Box::new(failure))),
+    }
 }
 
 fn choice<'a>(wish: &'a PolicyWish, task: &'a str) -> Choice<'a> {

@@ -35,6 +35,9 @@ pub enum RetrievalError {
     /// No such pack is kept.
     #[error("pack `{0}` not found")]
     UnknownPack(String),
+    /// The pack was made from more than the caller may see.
+    #[error("the pack was made from more of its project than you may see")]
+    BeyondView,
     /// A kept pack is not what its id says.
     #[error("kept pack `{id}` is damaged: {problem}")]
     Damaged {
@@ -75,6 +78,7 @@ impl Reason for RetrievalError {
                     .metadata("smallest_item_tokens", smallest)
             }
             Self::UnknownPack(_) => Failure::new(Code::NotFound, "PACK_NOT_FOUND"),
+            Self::BeyondView => Failure::new(Code::PermissionDenied, "ACCESS_DENIED"),
             Self::Damaged { .. } => Failure::new(Code::DataLoss, "PACK_DAMAGED"),
             Self::Storage(error) => error.failure(),
             Self::NotKept { .. } => {

@@ -9,6 +9,7 @@
 
 use std::fmt::Write as _;
 
+use commonplace_rpc::{Parts, View};
 use commonplace_types::{CommitHash, Timestamp};
 
 use crate::candidate::{Candidate, Dense, Found, Passage, PassageKey, Statistics};
@@ -239,6 +240,9 @@ impl Pack {
             write_statistics(statistics, &self.statistics)
         });
         pack.text("tokenizer", &self.tokenizer);
+        if let View::Parts(parts) = &recipe.view {
+            pack.object("within", |within| write_parts(within, parts));
+        }
     }
 }
 
@@ -267,6 +271,17 @@ pub fn evidence(items: &[Item]) -> String {
 /// The id of a pack with these bytes: `blake3:` and 64 hex digits.
 pub fn id(bytes: &[u8]) -> String {
     format!("blake3:{}", blake3::hash(bytes).to_hex())
+}
+
+fn write_parts(within: &mut Object<'_>, parts: &Parts) {
+    within
+        .key("artifact_types")
+        .list(&parts.artifact_types, |writer, kind| {
+            writer.text(kind.as_str())
+        });
+    within
+        .key("authors")
+        .list(&parts.authors, |writer, name| writer.text(name));
 }
 
 fn moment(time: Timestamp) -> String {

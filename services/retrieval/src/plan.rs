@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use commonplace_rpc::View;
 use commonplace_rpc::convert::Filter;
 use commonplace_types::{ArtifactType, Importance, Invalid, ProjectName, Reference, Timestamp};
 
@@ -61,6 +62,8 @@ impl Recorded {
 pub struct Plan {
     /// Whose memory.
     pub project: ProjectName,
+    /// What of it may be seen.
+    pub view: View,
     /// As of when.
     pub as_of: Reference,
     /// The question.
@@ -93,6 +96,8 @@ pub struct Plan {
 pub struct Wish<'a> {
     /// Whose memory.
     pub project: &'a ProjectName,
+    /// What of it may be seen.
+    pub view: &'a View,
     /// As of when.
     pub as_of: &'a Reference,
     /// The question.
@@ -117,6 +122,7 @@ impl Plan {
         let (filter, post_filter_tags) = narrow(wish, rules)?;
         Ok(Self {
             project: wish.project.clone(),
+            view: wish.view.clone(),
             as_of: wish.as_of.clone(),
             query: wish.query.to_owned(),
             lexical_limit: if by_words { wanted } else { 0 },
@@ -132,10 +138,12 @@ impl Plan {
         })
     }
 
-    /// A question for the commit and the state of its vectors alone. `wait`: for the newest vectors.
+    /// A question for the commit and the state of its vectors alone, whatever may be seen. `wait`: for the newest
+    /// vectors.
     pub fn probe(project: &ProjectName, as_of: &Reference, wait: bool) -> Self {
         Self {
             project: project.clone(),
+            view: View::Whole,
             as_of: as_of.clone(),
             query: String::new(),
             lexical_limit: 0,
@@ -204,6 +212,7 @@ mod tests {
     fn plan(filter: Filter, rules: &Rules) -> Result<Plan, Invalid> {
         let wish = Wish {
             project: &ProjectName::default_project(),
+            view: &View::Whole,
             as_of: &Reference::main(),
             query: "q",
             filter: &filter,

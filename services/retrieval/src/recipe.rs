@@ -1,5 +1,6 @@
 //! What a pack was asked for: with the commit and the policy, all that is needed to make it again.
 
+use commonplace_rpc::View;
 use commonplace_rpc::convert::Filter;
 use commonplace_types::{Invalid, ProjectName, Timestamp};
 
@@ -28,6 +29,8 @@ pub struct Recipe {
     pub filter: Filter,
     /// Ages are counted from here.
     pub clock: Timestamp,
+    /// What of the project its maker may see.
+    pub view: View,
 }
 
 /// Checks a query. Error: empty or too long.

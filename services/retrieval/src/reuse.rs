@@ -14,7 +14,7 @@ use crate::store::Kept;
 pub struct RequestKey([u8; 32]);
 
 impl RequestKey {
-    /// Equal for equal requests. `Debug` of the filter stands for it: the key never leaves the process.
+    /// Equal for equal requests. `Debug` of filter and view stands for them: the key never leaves the process.
     pub fn new(tenant: &TenantName, recipe: &Recipe, policy: &Policy) -> Self {
         let parts = [
             tenant.as_str().to_owned(),
@@ -31,6 +31,7 @@ impl RequestKey {
                 )
             ),
             format!("{:?}", recipe.filter),
+            format!("{:?}", recipe.view),
             policy.id.clone(),
             policy.hash.clone(),
         ];

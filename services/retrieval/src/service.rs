@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use commonplace_proto::retrieval as proto;
 use commonplace_proto::retrieval::retrieval_service_server::RetrievalService;
-use commonplace_rpc::{Failure, context, status};
-use commonplace_types::{Invalid, Right};
+use commonplace_rpc::status;
+use commonplace_types::Invalid;
 use tonic::{Request, Response, Status};
 
 use crate::convert;
 use crate::engine::Engine;
-use crate::error::RetrievalError;
 
 /// Answers the calls of `RetrievalService`.
 #[derive(Clone)]
@@ -68,14 +67,9 @@ impl RetrievalService for Service {
     ) -> Result<Response<proto::GetPackResponse>, Status> {
         let kept = self
             .engine
-            .get(&request.into_inner().id)
+            .get_shown(&request.into_inner().id)
             .await
             .map_err(status)?;
-        let readable = context::may(Right::Read, &kept.pack.recipe.project).await;
-        if !readable.map_err(Failure::into_status)? {
-            // As if it were not there.
-            return Err(status(RetrievalError::UnknownPack(kept.id.clone())));
-        }
         let pack = Some(convert::context_pack(&kept));
         Ok(Response::new(proto::GetPackResponse { pack }))
     }

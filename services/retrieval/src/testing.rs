@@ -2,6 +2,7 @@
 
 use commonplace_proto::index;
 use commonplace_proto::retrieval::ContextPack;
+use commonplace_rpc::View;
 use commonplace_rpc::convert::Filter;
 use commonplace_types::{EventId, ProjectName, Reference, Timestamp};
 
@@ -100,6 +101,7 @@ pub fn recipe(budget: u32) -> Recipe {
         fusion: None,
         filter: Filter::default(),
         clock: clock(),
+        view: View::Whole,
     }
 }
 
@@ -113,6 +115,7 @@ pub fn answer(
 ) -> Result<ContextPack, RetrievalError> {
     let wish = Wish {
         project: &recipe.project,
+        view: &recipe.view,
         as_of: &Reference::main(),
         query: &recipe.query,
         filter: &recipe.filter,

@@ -6,4 +6,5 @@ mod common;
 mod doors;
 mod leaks;
 mod mesh;
+mod parts;
 mod staleness;

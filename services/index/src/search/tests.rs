@@ -72,12 +72,27 @@ fn random_query(dice: &mut Dice) -> Query {
             }
         }
     }
+    if dice.roll(2) == 0 {
+        query.view = random_parts(dice);
+    }
     if dice.roll(3) == 0 {
         query.always.pinned = true;
         query.always.tags = vec!["slow".into()];
         query.always.records = vec![RecordId::new("record:2").unwrap()];
     }
     query
+}
+
+fn random_parts(dice: &mut Dice) -> View {
+    let types = [&["bug"][..], &["bug", "decision"], &[], &["none"]][dice.roll(4)];
+    let authors = [&["carla"][..], &[], &["dan", "nobody"]][dice.roll(3)];
+    View::Parts(Arc::new(Parts {
+        artifact_types: types
+            .iter()
+            .map(|name| ArtifactType::new(*name).unwrap())
+            .collect(),
+        authors: authors.iter().map(|name| (*name).to_owned()).collect(),
+    }))
 }
 
 /// The plain reading of a commit: its passages, and what each signal makes of them.
@@ -102,6 +117,13 @@ fn read_plainly(history: &History, commit: usize, query: &Query) -> Plain {
     let (mut passages, mut lengths, mut live_rows) = (Vec::new(), Vec::new(), Bitmap::new());
     for (event, live) in history.found(commit) {
         let draft = &event.draft;
+        if !query
+            .view
+            .shows(draft.artifact_type.as_str(), &draft.author)
+        {
+            // For whoever may not see it, it is as if it were not there.
+            continue;
+        }
         let split = passage::split(draft.artifact_type.as_str(), &draft.text);
         for (number, range) in split.into_iter().enumerate() {
             let row = passages.len() as u32;

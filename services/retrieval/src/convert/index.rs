@@ -2,6 +2,7 @@
 
 use commonplace_proto::index as proto;
 use commonplace_rpc::convert::{filter_to_proto, reference_to_proto, timestamp_from_proto};
+use commonplace_rpc::view_to_proto;
 use commonplace_types::{Invalid, ProjectName};
 
 use crate::candidate::{
@@ -41,6 +42,7 @@ pub(crate) fn index_search(plan: &Plan) -> proto::SearchRequest {
         wait_for_dense,
         recorded: recorded(&plan.dense),
         refuse_building: false,
+        within: view_to_proto(&plan.view),
     }
 }
 

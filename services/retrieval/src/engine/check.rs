@@ -4,7 +4,7 @@ use bytes::Bytes;
 use commonplace_rpc::Code;
 use commonplace_types::{Invalid, Reference};
 
-use super::Engine;
+use super::{Engine, shown};
 use crate::candidate::{Dense, Off};
 use crate::client::Choice;
 use crate::error::RetrievalError;
@@ -26,7 +26,7 @@ impl Engine {
             ("", true) => {
                 return Err(Invalid::new("id", "expected an id or a pack, found neither").into());
             }
-            (id, true) => self.get(id).await?.content.clone(),
+            (id, true) => self.get_shown(id).await?.content.clone(),
             (_, false) => content,
         };
         let mut differences = Vec::new();
@@ -60,6 +60,9 @@ impl Engine {
         content: &[u8],
         verdict: &mut Verdict,
     ) -> Result<(), RetrievalError> {
+        if !shown(given).await? {
+            return Err(RetrievalError::BeyondView);
+        }
         verdict.commit = given.commit.to_string();
         let anew = match self.remake(given).await {
             Ok(anew) => anew,

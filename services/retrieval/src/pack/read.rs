@@ -1,6 +1,10 @@
 //! Reads a pack back from its bytes.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use commonplace_rpc::convert::Filter;
+use commonplace_rpc::{Parts, View};
 use commonplace_types::{
     ArtifactType, Attribute, CommitHash, EventId, Importance, ProjectName, RecordId, Timestamp,
 };
@@ -47,6 +51,14 @@ struct RawPack {
     request: RawRequest,
     statistics: RawStatistics,
     tokenizer: String,
+    within: Option<RawParts>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawParts {
+    artifact_types: BTreeSet<ArtifactType>,
+    authors: BTreeSet<String>,
 }
 
 #[derive(Deserialize)]
@@ -239,6 +251,7 @@ impl RawPack {
                 fusion,
                 filter: self.request.filter.finish()?,
                 clock: self.clock.0,
+                view: self.within.map_or(View::Whole, RawParts::finish),
             },
             policy: self.policy.id,
             policy_version: self.policy.version,
@@ -271,6 +284,15 @@ impl RawPack {
                 step: self.packing.step,
             },
         })
+    }
+}
+
+impl RawParts {
+    fn finish(self) -> View {
+        View::Parts(Arc::new(Parts {
+            artifact_types: self.artifact_types,
+            authors: self.authors,
+        }))
     }
 }
 

@@ -438,6 +438,17 @@ pub(super) fn select_sql(
             .map(|record| record.as_str())
             .collect(),
     );
+    let shown = selection
+        .view
+        .parts()
+        .filter(|_| !selection.names_authors());
+    if let Some(parts) = shown {
+        let types = parts.artifact_types.iter().map(|kind| kind.as_str());
+        and(
+            "e.artifact_type {IN (SELECT value FROM json_each(?))|= ANY(?)}",
+            vec![dialect.list_of_texts(types)],
+        );
+    }
     let lists = [
         ("e.artifact_type", types),
         ("e.agent", strings(&filter.agents)),

@@ -148,7 +148,7 @@ async fn check_selects(database: &Database) {
     let select = async |filter: Filter, after, indexes: &[&str]| {
         let selection = Selection {
             filter,
-            include_superseded: false,
+            ..Selection::default()
         };
         let (sql, values) = select_sql(database.dialect(), 1, &visible(), &selection, after, 50);
         let always = [

@@ -136,7 +136,7 @@ async fn selections_read_in_order_and_stop_on_postgres() {
     let select = async |filter: Filter, after, indexes: &[&str]| {
         let selection = Selection {
             filter,
-            include_superseded: false,
+            ..Selection::default()
         };
         let (sql, values) = select_sql(database.dialect(), 1, &visible(), &selection, after, 50);
         let always = ["placement_of_event", "supersedes_of_target"];
