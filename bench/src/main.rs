@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout)]
 
 mod corpus;
+mod governance;
 mod mesh;
 mod parts;
 mod quality;
@@ -47,6 +48,9 @@ struct Arguments {
     /// Leave the forms of the mesh out
     #[arg(long)]
     no_mesh: bool,
+    /// Leave the cost of callers and their rights out
+    #[arg(long)]
+    no_governance: bool,
     /// Leave retrieval quality out
     #[arg(long)]
     no_quality: bool,
@@ -88,6 +92,9 @@ async fn main() -> anyhow::Result<()> {
             };
             speed::retrieval(&mut report, run).await?;
         }
+    }
+    if !arguments.no_governance {
+        governance::measure(&mut report).await?;
     }
     if !arguments.no_mesh {
         mesh::measure(&mut report).await?;
