@@ -28,6 +28,14 @@ pub use readiness::Readiness;
 /// Largest message that is read or written whole.
 pub const MESSAGE_BYTES: usize = 64 << 20;
 
+/// What a peer may send of one message before it is read: most answers without waiting. Growing windows start small
+/// and learn only while data flows, which is too late for calls of some milliseconds.
+pub(crate) const STREAM_WINDOW: u32 = 1 << 20;
+/// The same of all messages of a connection, which is at most what an unread connection holds in memory.
+pub(crate) const CONNECTION_WINDOW: u32 = 4 << 20;
+/// Largest piece that a message is sent in.
+pub(crate) const FRAME_BYTES: u32 = 128 << 10;
+
 /// The server could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {

@@ -22,7 +22,7 @@ pub(crate) struct Journal {
 }
 
 /// A commit that a reference names.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Resolved {
     pub(crate) number: u64,
     pub(crate) hash: CommitHash,

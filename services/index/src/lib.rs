@@ -34,6 +34,7 @@ mod error;
 mod feed;
 mod filter;
 mod follow;
+mod guesses;
 mod helper;
 mod keys;
 pub mod lexical;

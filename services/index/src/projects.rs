@@ -18,6 +18,7 @@ use crate::embedding::Embedding;
 use crate::engine::{Engine, Snapshot};
 use crate::error::IndexError;
 use crate::follow::Follower;
+use crate::guesses::Guesses;
 use crate::passages::{Passage, PassageKey, ReadError, read_all};
 use crate::project::Project;
 use crate::qdrant::{self, Findings, Outside, Owner, Store, StoreError, Syncer};
@@ -31,6 +32,9 @@ const TRIES: usize = 3;
 
 type Key = (TenantName, ProjectName);
 
+/// A project and a commit of it.
+type Located = (Arc<Project>, Resolved);
+
 /// All projects that are followed, and what their searches share.
 pub(crate) struct Projects {
     options: Options,
@@ -43,6 +47,7 @@ pub(crate) struct Projects {
     tools: Arc<Tools>,
     running: Arc<Semaphore>,
     admitted: Arc<Semaphore>,
+    guesses: Guesses,
     followed: RwLock<BTreeMap<Key, Arc<Project>>>,
     slots: Arc<Slots>,
     tasks: TaskTracker,
@@ -82,6 +87,7 @@ impl Projects {
             tools: Arc::new(Tools::new(or_processors(0) > 1)),
             running: Arc::new(Semaphore::new(searches)),
             admitted: Arc::new(Semaphore::new(searches + options.queued_searches)),
+            guesses: Guesses::default(),
             slots: Slots::new(options.open_projects),
             options,
             folder,
@@ -95,17 +101,55 @@ impl Projects {
     }
 
     /// Searches once the index has caught up with the commit asked for.
+    ///
+    /// Which commit a branch or tag names, the journal says. While it is asked, the commit that it named last is
+    /// searched, if that was right the last time: then nothing was waited for.
     pub(crate) async fn search(&self, request: Request) -> Result<Answer, IndexError> {
         let waiting = self.options.queued_searches;
         let admitted = Arc::clone(&self.admitted).try_acquire_owned();
         let _admitted = admitted.map_err(|_| IndexError::Busy { waiting })?;
-        let mut wanted = 0;
-        for _ in 0..TRIES {
-            let (project, commit) = self.locate(&request).await?;
-            wanted = commit.number;
+        let Some(guess) = self.guess(&request) else {
+            return self
+                .search_named(&request, self.locate(&request).await?)
+                .await;
+        };
+        let searching = self.search_named(&request, guess.clone());
+        let (named, done) = tokio::join!(self.locate(&request), searching);
+        let named = named?;
+        if named.1.hash == guess.1.hash {
+            return done;
+        }
+        self.search_named(&request, named).await
+    }
+
+    /// The commit that a reference is expected to name, with its project.
+    fn guess(&self, request: &Request) -> Option<Located> {
+        if matches!(request.as_of, Reference::Commit(_)) {
+            return None;
+        }
+        let tenant = context::tenant();
+        let project = self.followed(&tenant, &request.project)?;
+        let commit = self
+            .guesses
+            .expect(&tenant, &request.project, &request.as_of)?;
+        let engine = project.engine()?;
+        engine.holds(&commit.hash).then_some((project, commit))
+    }
+
+    async fn search_named(
+        &self,
+        request: &Request,
+        (mut project, mut commit): Located,
+    ) -> Result<Answer, IndexError> {
+        let mut wanted = commit.number;
+        for attempt in 0..TRIES {
+            if attempt > 0 {
+                (project, commit) = self.locate(request).await?;
+                wanted = commit.number;
+            }
             let _use = project.usage.enter();
             self.refuse_building(&project, request.refuse_building)?;
-            let dense = self.dense_wanted(&request, wanted);
+            let dense = self.dense_wanted(request, wanted);
             let engine = self.wait(&project, wanted, dense).await?;
             if request.wait_for_dense {
                 self.until_compared(&project).await;
@@ -152,7 +196,7 @@ impl Projects {
 
     /// The project and the commit asked for. A commit that is known here is not asked for at
     /// the journal.
-    async fn locate(&self, request: &Request) -> Result<(Arc<Project>, Resolved), IndexError> {
+    async fn locate(&self, request: &Request) -> Result<Located, IndexError> {
         let tenant = context::tenant();
         if let (Reference::Commit(hash), Some(project)) =
             (&request.as_of, self.followed(&tenant, &request.project))
@@ -170,6 +214,8 @@ impl Projects {
             }
         }
         let resolved = self.resolve(&request.project, &request.as_of).await?;
+        self.guesses
+            .learn(&tenant, &request.project, &request.as_of, resolved);
         let project = self.follow(tenant, request.project.clone());
         project.saw_journal_at(resolved.number);
         Ok((project, resolved))

@@ -1,5 +1,6 @@
 //! The services that retrieval asks, through their generated clients.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use commonplace_proto::index;
@@ -18,10 +19,14 @@ use crate::error::RetrievalError;
 use crate::plan::Plan;
 use crate::rules::Policy;
 
+/// Policies remembered to begin with.
+const MOST_GUESSES: usize = 64;
+
 /// The index and the policy service.
 pub struct Upstream {
     index: Replicas,
     policy: PolicyServiceClient<Channel>,
+    guesses: Guesses,
     tokenizer: Mutex<Option<Arc<str>>>,
 }
 
@@ -49,6 +54,7 @@ impl Upstream {
         Self {
             index: Replicas(index),
             policy: PolicyServiceClient::new(policy),
+            guesses: Guesses::default(),
             tokenizer: Mutex::default(),
         }
     }
@@ -82,6 +88,30 @@ impl Upstream {
                 RetrievalError::Upstream(Box::new(failure))
             })?;
         convert::policy(answer.into_inner()).map_err(amiss("the policy service"))
+    }
+
+    /// Does what needs a policy. Once a policy was asked for, the work is begun by the one that was answered last,
+    /// while the policy service is asked: mostly it is still the same, and then nothing was waited for. If it is
+    /// another, the work is done again by that. So `work` must leave nothing behind.
+    pub async fn by_policy<T, F>(
+        &self,
+        choice: Choice<'_>,
+        work: impl Fn(Arc<Policy>) -> F,
+    ) -> Result<T, RetrievalError>
+    where
+        F: Future<Output = Result<T, RetrievalError>>,
+    {
+        let key = Guesses::key(choice);
+        if let Some(guess) = self.guesses.last(&key) {
+            let (policy, done) = tokio::join!(self.policy(choice), work(guess.clone()));
+            let policy = policy?;
+            if policy == *guess {
+                return done;
+            }
+            return work(self.guesses.remember(key, policy)).await;
+        }
+        let policy = self.policy(choice).await?;
+        work(self.guesses.remember(key, policy)).await
     }
 
     /// What a search finds.
@@ -156,6 +186,33 @@ impl Upstream {
             tokenizer,
             newest_commit: newest.unwrap_or(0),
         })
+    }
+}
+
+/// The policies that were answered last, by tenant and choice.
+#[derive(Debug, Default)]
+struct Guesses(Mutex<VecDeque<(String, Arc<Policy>)>>);
+
+impl Guesses {
+    fn key(choice: Choice<'_>) -> String {
+        format!("{} {choice:?}", context::tenant())
+    }
+
+    fn last(&self, key: &str) -> Option<Arc<Policy>> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = known.iter().find(|(of, _)| of == key);
+        found.map(|(_, policy)| policy.clone())
+    }
+
+    fn remember(&self, key: String, policy: Policy) -> Arc<Policy> {
+        let policy = Arc::new(policy);
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|(of, _)| *of != key);
+        if known.len() >= MOST_GUESSES {
+            known.pop_front();
+        }
+        known.push_back((key, policy.clone()));
+        policy
     }
 }
 

@@ -145,33 +145,48 @@ impl Engine {
         request: Request,
         durable: bool,
     ) -> Result<Answer, RetrievalError> {
+        check(&request)?;
+        let choice = choice(&request.policy, &request.task);
+        let work = |policy| self.answered(&request, policy);
+        let (key, answer) = self.client.by_policy(choice, work).await?;
         let tenant = context::tenant();
-        let (recipe, policy) = self.recipe(&request).await?;
-        let key = RequestKey::new(&tenant, &recipe, &policy);
-        let repeated = self.repeated(&key, &request, &policy).await?;
-        let reused = repeated.is_some();
-        let kept = match repeated {
-            Some(kept) => kept,
-            None => {
-                let dense = DenseWish::Newest {
-                    wait: request.wait_for_dense,
-                };
-                let pack = self.make(recipe, &policy, &request.as_of, dense).await?;
-                Arc::new(Kept::new(pack))
-            }
-        };
-        let known = self.keep(tenant, &kept, durable).await?;
-        self.reuse.remember(key, &kept);
+        let known = self.keep(tenant, &answer.kept, durable).await?;
+        self.reuse.remember(key, &answer.kept);
         Ok(Answer {
-            kept,
-            reused: reused || known,
-            policy_reason: policy.reason(!request.policy.id.is_empty(), &request.task),
+            reused: answer.reused || known,
+            ..answer
         })
     }
 
     /// Makes a pack and keeps nothing.
     pub async fn preview(&self, request: Request) -> Result<Answer, RetrievalError> {
-        let (recipe, policy) = self.recipe(&request).await?;
+        check(&request)?;
+        let choice = choice(&request.policy, &request.task);
+        let work = |policy| self.made(&request, policy);
+        self.client.by_policy(choice, work).await
+    }
+
+    /// The pack that answered this request before, or a new one.
+    async fn answered(
+        &self,
+        request: &Request,
+        policy: Arc<Policy>,
+    ) -> Result<(RequestKey, Answer), RetrievalError> {
+        let recipe = self.recipe(request, &policy)?;
+        let key = RequestKey::new(&context::tenant(), &recipe, &policy);
+        let answer = match self.repeated(&key, request, &policy).await? {
+            Some(kept) => Answer {
+                kept,
+                reused: true,
+                policy_reason: reason(request, &policy),
+            },
+            None => self.made(request, policy).await?,
+        };
+        Ok((key, answer))
+    }
+
+    async fn made(&self, request: &Request, policy: Arc<Policy>) -> Result<Answer, RetrievalError> {
+        let recipe = self.recipe(request, &policy)?;
         let dense = DenseWish::Newest {
             wait: request.wait_for_dense,
         };
@@ -179,7 +194,7 @@ impl Engine {
         Ok(Answer {
             kept: Arc::new(Kept::new(pack)),
             reused: false,
-            policy_reason: policy.reason(!request.policy.id.is_empty(), &request.task),
+            policy_reason: reason(request, &policy),
         })
     }
 
@@ -208,7 +223,18 @@ impl Engine {
     pub async fn search(&self, request: SearchRequest) -> Result<Ranking, RetrievalError> {
         recipe::check_query(&request.query)?;
         let limit = search_limit(request.limit)?;
-        let policy = self.client.policy(choice(&request.policy, "")).await?;
+        let work = |policy| self.ranked(&request, limit, policy);
+        self.client
+            .by_policy(choice(&request.policy, ""), work)
+            .await
+    }
+
+    async fn ranked(
+        &self,
+        request: &SearchRequest,
+        limit: u32,
+        policy: Arc<Policy>,
+    ) -> Result<Ranking, RetrievalError> {
         let clock = self.moment(request.clock);
         let wish = Wish {
             project: &request.project,
@@ -244,26 +270,19 @@ impl Engine {
         Ok(Ranking {
             commit: found.commit,
             commit_number: found.commit_number,
-            policy_hash: policy.hash,
+            policy_hash: policy.hash.clone(),
             tokenizer: tokenizer.to_string(),
             statistics: found.statistics,
             dense: found.dense,
             clock,
             view: plan.view,
-            items: self.texts(&request, best).await?,
+            items: self.texts(request, best).await?,
         })
     }
 
-    /// Checks a request and fills in policy, budget and clock.
-    async fn recipe(&self, request: &Request) -> Result<(Recipe, Policy), RetrievalError> {
-        recipe::check_query(&request.query)?;
-        recipe::check_task(&request.task)?;
-        recipe::budget(request.budget_tokens, 0)?;
-        let policy = self
-            .client
-            .policy(choice(&request.policy, &request.task))
-            .await?;
-        let recipe = Recipe {
+    /// Fills in budget and clock.
+    fn recipe(&self, request: &Request, policy: &Policy) -> Result<Recipe, RetrievalError> {
+        Ok(Recipe {
             project: request.project.clone(),
             task: request.task.clone(),
             query: request.query.clone(),
@@ -272,8 +291,7 @@ impl Engine {
             filter: request.filter.clone(),
             clock: self.moment(request.clock),
             view: context::view(),
-        };
-        Ok((recipe, policy))
+        })
     }
 
     fn moment(&self, asked: Option<Timestamp>) -> Timestamp {
@@ -396,6 +414,16 @@ pub fn fill(
         return Err(RetrievalError::BudgetTooSmall { budget, smallest });
     }
     Ok(Draft::new(recipe, policy, found, ranked, packed, tokenizer))
+}
+
+fn check(request: &Request) -> Result<(), Invalid> {
+    recipe::check_query(&request.query)?;
+    recipe::check_task(&request.task)?;
+    recipe::budget(request.budget_tokens, 0).map(drop)
+}
+
+fn reason(request: &Request, policy: &Policy) -> String {
+    policy.reason(!request.policy.id.is_empty(), &request.task)
 }
 
 /// Whether the caller may see all that a pack was made from. Error: that cannot be decided.

@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tonic::body::Body;
 
 use super::{Endpoint, RemoteOptions};
+use crate::server::{CONNECTION_WINDOW, FRAME_BYTES, STREAM_WINDOW};
 
 /// A connection over which the peer has said something.
 pub(crate) struct Connection {
@@ -106,7 +107,9 @@ where
     };
     let (sender, connection) = Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
-        .adaptive_window(true)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME_BYTES)
         .keep_alive_interval(options.keep_alive)
         .keep_alive_timeout(options.keep_alive_timeout)
         // An idle connection to a dead peer must not be the one that the next call waits on.

@@ -22,7 +22,7 @@ use tonic::body::Body;
 use tower::ServiceExt;
 
 use super::opening::Opening;
-use super::{ListenAddress, Routed};
+use super::{CONNECTION_WINDOW, FRAME_BYTES, ListenAddress, Routed, STREAM_WINDOW};
 use crate::tls::{PeerIdentity, Tls};
 
 /// Streams at the same time on one connection. Above the limits of services, which refuse with a reason.
@@ -214,7 +214,9 @@ impl Port {
         builder
             .http2()
             .timer(TokioTimer::new())
-            .adaptive_window(true)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_frame_size(FRAME_BYTES)
             .keep_alive_interval(Some(Duration::from_secs(30)))
             .keep_alive_timeout(Duration::from_secs(15))
             .max_concurrent_streams(STREAMS);
