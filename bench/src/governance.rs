@@ -26,6 +26,7 @@ const ROUNDS: usize = 4_000;
 pub async fn measure(report: &mut Report) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let clock = Arc::new(SystemClock);
+    std::fs::create_dir(folder.path().join("bare"))?;
     let bare = commonplace_policy::start(
         commonplace_policy::Options::default(),
         folder.path().join("bare"),
