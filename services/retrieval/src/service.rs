@@ -77,7 +77,8 @@ impl RetrievalService for Service {
             return Err(status(RetrievalError::UnknownPack(kept.id.clone())));
         }
         let pack = Some(convert::context_pack(&kept));
-        Ok(Response::new(proto::GetPackResponse { pack }))
+        let traceparent = kept.traceparent.clone();
+        Ok(Response::new(proto::GetPackResponse { pack, traceparent }))
     }
 
     async fn verify_pack(

@@ -6,4 +6,5 @@ mod common;
 mod doors;
 mod leaks;
 mod mesh;
+mod operators;
 mod staleness;
