@@ -46,13 +46,15 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
     if let Command::Serve(arguments) = cli.command {
         return serve::run(&global, arguments, spans).await;
     }
+    let (name, started) = (cli.command.name(), std::time::SystemTime::now());
     let span = tracing::info_span!(
-        target: "commonplace::rpc", "command", otel.name = cli.command.name(), service = "com",
+        target: "commonplace::rpc", "command", otel.name = name, service = "com",
     );
     let trace = trace_of(&span);
     let done = dispatch(&global, cli.command).instrument(span).await;
     if let Some(trace) = trace.filter(|_| global.show_trace) {
-        trace::own(&global, spans, trace).await;
+        let ended = trace::ended(name, trace, started);
+        trace::own(&global, spans, trace, ended).await;
     }
     done
 }

@@ -1,15 +1,15 @@
 //! `com trace`.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use commonplace_node::told_spans;
 use commonplace_proto::telemetry::telemetry_service_client::TelemetryServiceClient;
 use commonplace_proto::telemetry::{
-    GetTraceRequest, ListTracesRequest, ListTracesResponse, Process,
+    GetTraceRequest, ListTracesRequest, ListTracesResponse, Process, Span,
 };
-use commonplace_rpc::Channel;
 use commonplace_rpc::server::MESSAGE_BYTES;
+use commonplace_rpc::{Channel, context};
 use commonplace_telemetry::{Spans, Trace as Place};
 
 use crate::cli::Global;
@@ -17,8 +17,8 @@ use crate::cli::sight::Trace;
 use crate::failure::{self, Known};
 use crate::{hint, output, session, tree};
 
-/// How often it is looked whether the command itself has ended.
-const CLOSING: usize = 50;
+/// How long a server may take to say what it remembers of a command that is done.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Shows one trace as a tree, or lists the newest.
 pub async fn run(global: &Global, arguments: Trace) -> anyhow::Result<()> {
@@ -35,18 +35,9 @@ pub async fn run(global: &Global, arguments: Trace) -> anyhow::Result<()> {
 
 /// Shows on standard error where the time of the present command went: what this process remembers, and what the
 /// server does. A server that cannot be asked is passed over: the command itself has told why.
-pub async fn own(global: &Global, spans: &Arc<Spans>, trace: Place) {
+pub async fn own(global: &Global, spans: &Arc<Spans>, trace: Place, ended: Span) {
     let id = trace.trace_id();
     let mut told = told_spans(spans, trace.trace());
-    let outermost = format!("{:016x}", trace.span());
-    for _ in 0..CLOSING {
-        if told.iter().any(|span| span.span_id == outermost) {
-            break;
-        }
-        // What the command leaves behind, such as a connection that is being closed, is part of it until it ends.
-        tokio::time::sleep(Duration::from_millis(10)).await;
-        told = told_spans(spans, trace.trace());
-    }
     if let Some(server) = &global.server
         && let Ok(channel) = session::remote(global, server)
     {
@@ -54,13 +45,37 @@ pub async fn own(global: &Global, spans: &Arc<Spans>, trace: Place) {
             trace_id: id.clone(),
             ..GetTraceRequest::default()
         };
-        if let Ok(answer) = client(&channel).get_trace(request).await {
+        let asking = async { client(&channel).get_trace(request).await };
+        if let Ok(answer) = context::with_deadline(PATIENCE, asking).await {
             told.extend(answer.into_inner().spans);
         }
+    }
+    // What the command leaves behind, such as a connection that is being closed, keeps its span from ending.
+    if told.iter().all(|span| span.span_id != ended.span_id) {
+        told.push(Span {
+            process: spans.process().to_owned(),
+            ..ended
+        });
     }
     tree::shown(&id, &told)
         .iter()
         .for_each(|line| output::note(line));
+}
+
+/// The present command as a span.
+pub fn ended(name: &str, trace: Place, started: SystemTime) -> Span {
+    let now = SystemTime::now();
+    Span {
+        trace_id: trace.trace_id(),
+        span_id: format!("{:016x}", trace.span()),
+        name: name.to_owned(),
+        service: "com".to_owned(),
+        start: Some(started.into()),
+        duration_nanos: now
+            .duration_since(started)
+            .map_or(0, |took| took.as_nanos() as u64),
+        ..Span::default()
+    }
 }
 
 /// The id itself, or the one in a whole `traceparent`.
