@@ -3,7 +3,8 @@
 //! [`layering`] holds the rules of the code's structure as functions over sources, so that the tests can
 //! run them over this repository and over broken examples alike. [`mesh`] runs the services in each of their
 //! forms, [`proxy`] fails on purpose between them, [`load`] calls them steadily and accounts for what came of it,
-//! [`story`] is what people do with them, told once for all forms, [`raw`] calls any rpc by its path.
+//! [`sink`] takes the traces that they send, [`story`] is what people do with them, told once for all forms,
+//! [`raw`] calls any rpc by its path.
 
 // This is code of tests: a failure is a panic that says where.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -13,6 +14,7 @@ pub mod load;
 pub mod mesh;
 pub mod proxy;
 pub mod raw;
+pub mod sink;
 pub mod story;
 
 use std::path::PathBuf;

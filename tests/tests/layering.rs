@@ -56,6 +56,14 @@ fn calls_go_the_way_of_the_drawing() {
 }
 
 #[test]
+fn a_process_asks_others_only_what_they_tell_about_themselves() {
+    let node = sources(&repository().join("services/node/src")).unwrap();
+    assert_eq!(calls(&node), BTreeSet::from(["telemetry".to_owned()]));
+    let gateway = sources(&repository().join("services/gateway/src")).unwrap();
+    assert_eq!(calls(&gateway), BTreeSet::from(["ingest".to_owned()]));
+}
+
+#[test]
 fn dependencies_point_downwards() {
     let output = Command::new(env!("CARGO"))
         .args([

@@ -16,12 +16,15 @@ macro_rules! packages {
 }
 
 pub mod commonplace {
-    packages!(common, ingest, journal, index, retrieval, policy, gateway);
+    packages!(
+        common, ingest, journal, index, retrieval, policy, gateway, telemetry
+    );
 }
 
 pub use commonplace::{
     common::v1 as common, gateway::v1 as gateway, index::v1 as index, ingest::v1 as ingest,
     journal::v1 as journal, policy::v1 as policy, retrieval::v1 as retrieval,
+    telemetry::v1 as telemetry,
 };
 
 mod json;

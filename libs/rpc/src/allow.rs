@@ -21,7 +21,7 @@ impl AllowList {
     /// The mesh: each service is called by those that ARCHITECTURE.md draws an arrow from, and all of them by
     /// the gateway and by the role `operator`, which people call as.
     pub fn mesh() -> Self {
-        let arrows: [(&str, &[&str]); 7] = [
+        let arrows: [(&str, &[&str]); 8] = [
             (
                 "commonplace.journal.v1.JournalService",
                 &["ingest", "index"],
@@ -35,6 +35,8 @@ impl AllowList {
             ("commonplace.retrieval.v1.RetrievalService", &[]),
             ("commonplace.ingest.v1.IngestService", &[]),
             ("commonplace.gateway.v1.GatewayService", &[]),
+            // Every process serves it; the gateway gathers.
+            ("commonplace.telemetry.v1.TelemetryService", &[]),
         ];
         let mut list = Self::default();
         for (service, callers) in arrows {
@@ -113,6 +115,12 @@ mod tests {
             ("ingest", index, false),
             ("gateway", index, true),
             ("operator", journal, true),
+            ("gateway", "commonplace.telemetry.v1.TelemetryService", true),
+            (
+                "retrieval",
+                "commonplace.telemetry.v1.TelemetryService",
+                false,
+            ),
             ("index", "grpc.health.v1.Health", true),
             ("gateway", "made.up.Service", false),
         ] {

@@ -8,15 +8,20 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use commonplace_telemetry::Metrics;
 use commonplace_types::{Invalid, Principal, TenantName};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use tokio::sync::watch;
 use tonic::body::Body;
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt};
+use tracing::Instrument;
 
 use crate::context::{self, Call};
+use crate::measure::Measure;
+use crate::methods;
 use crate::remote::{self, Endpoint, Pool, RemoteOptions, Resolver};
+use crate::serve::grpc_status;
 use crate::tls::PeerIdentity;
 use crate::{Code, Failure};
 
@@ -35,6 +40,7 @@ pub struct Channel {
     to: To,
     /// The service that calls in its own name, where a call is made for nobody.
     own_name: Option<Arc<str>>,
+    metrics: Option<Arc<Metrics>>,
 }
 
 #[derive(Clone)]
@@ -60,6 +66,7 @@ impl Channel {
         Self {
             to: To::Local(Local::new(service)),
             own_name: None,
+            metrics: None,
         }
     }
 
@@ -97,6 +104,7 @@ impl Channel {
         Self {
             to: To::Remote { pool, only: None },
             own_name: None,
+            metrics: None,
         }
     }
 
@@ -104,8 +112,16 @@ impl Channel {
     /// tenant of the present call.
     pub fn in_name_of(&self, service: &str) -> Self {
         Self {
-            to: self.to.clone(),
             own_name: Some(service.into()),
+            ..self.clone()
+        }
+    }
+
+    /// The same, with its calls measured.
+    pub fn measured(self, metrics: Arc<Metrics>) -> Self {
+        Self {
+            metrics: Some(metrics),
+            ..self
         }
     }
 
@@ -120,6 +136,7 @@ impl Channel {
                     only: Some(Arc::new(endpoint.clone())),
                 },
                 own_name: self.own_name.clone(),
+                metrics: self.metrics.clone(),
             },
         }
     }
@@ -181,25 +198,45 @@ impl Service<Request<Body>> for Channel {
         if let Some(principal) = self.principal(call.as_ref()) {
             request.extensions_mut().insert(principal);
         }
+        let method = methods::name(request.uri().path());
+        let metrics = self.metrics.clone();
+        let mut measure = Measure::client(metrics, method, call.as_ref(), request.headers_mut());
+        let span = measure.span().clone();
         let deadline = call.and_then(|call| call.deadline);
         let to = self.to.clone();
         Box::pin(async move {
+            let mut repeats = 0;
             let answer = async {
                 match to {
                     To::Local(service) => local(service, request, deadline).await,
                     To::Remote { pool, only } => {
-                        remote::send(&pool.shared, only.as_deref(), request, deadline).await
+                        let only = only.as_deref();
+                        remote::send(&pool.shared, only, request, deadline, &mut repeats).await
                     }
                 }
             };
-            let Some(deadline) = deadline else {
-                return Ok(answer.await?);
-            };
-            match tokio::time::timeout_at(deadline.into(), answer).await {
-                Ok(answer) => Ok(answer?),
-                Err(_) => Err(Box::new(out_of_time().into_status()) as BoxError),
-            }
+            let answer = within(deadline, answer.instrument(span)).await;
+            measure.repeated(repeats);
+            measure.end(match &answer {
+                Ok(answer) => grpc_status(answer.headers()),
+                Err(status) => status.code() as i32,
+            });
+            Ok(answer?)
         })
+    }
+}
+
+/// Waits for an answer until the deadline. Error: that of the answer, or the time is up.
+async fn within<T>(
+    deadline: Option<Instant>,
+    answer: impl Future<Output = Result<T, tonic::Status>>,
+) -> Result<T, tonic::Status> {
+    let Some(deadline) = deadline else {
+        return answer.await;
+    };
+    match tokio::time::timeout_at(deadline.into(), answer).await {
+        Ok(answer) => answer,
+        Err(_) => Err(out_of_time().into_status()),
     }
 }
 

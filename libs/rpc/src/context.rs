@@ -3,11 +3,11 @@
 //! Set by the layer around every handler, read by whoever needs it, sent on by [`crate::Channel`]. It
 //! belongs to the task that serves the call; a task spawned from it takes it along with [`scope`].
 
-use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use commonplace_telemetry::Trace;
 use commonplace_types::{Principal, ProjectName, Right, TenantName};
 
 use crate::access::{self, Authorize};
@@ -53,77 +53,6 @@ impl Call {
             method: None,
             authorize: None,
         }
-    }
-}
-
-/// A position in a trace, as in the W3C `traceparent` header.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Trace {
-    trace_id: u128,
-    span_id: u64,
-    sampled: bool,
-}
-
-impl Trace {
-    /// A new trace.
-    pub fn start() -> Self {
-        let (trace_id, span_id) = (uuid::Uuid::new_v4().as_u128(), new_span_id());
-        Self {
-            trace_id,
-            span_id,
-            sampled: true,
-        }
-    }
-
-    /// A step further in the same trace.
-    pub fn child(self) -> Self {
-        Self {
-            span_id: new_span_id(),
-            ..self
-        }
-    }
-
-    /// Reads a `traceparent` header; anything malformed gives nothing.
-    pub fn parse(header: &str) -> Option<Self> {
-        let mut parts = header.trim().split('-');
-        let (version, trace, span, flags) =
-            (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-        if version.len() != 2
-            || version == "ff"
-            || trace.len() != 32
-            || span.len() != 16
-            || flags.len() != 2
-        {
-            return None;
-        }
-        let trace_id = u128::from_str_radix(trace, 16).ok().filter(|id| *id != 0)?;
-        let span_id = u64::from_str_radix(span, 16).ok().filter(|id| *id != 0)?;
-        let sampled = u8::from_str_radix(flags, 16).ok()? & 1 == 1;
-        Some(Self {
-            trace_id,
-            span_id,
-            sampled,
-        })
-    }
-
-    /// 32 hex digits.
-    pub fn trace_id(&self) -> String {
-        format!("{:032x}", self.trace_id)
-    }
-}
-
-fn new_span_id() -> u64 {
-    uuid::Uuid::new_v4().as_u64_pair().1 | 1
-}
-
-impl fmt::Display for Trace {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let flags = u8::from(self.sampled);
-        write!(
-            formatter,
-            "00-{:032x}-{:016x}-{flags:02x}",
-            self.trace_id, self.span_id
-        )
     }
 }
 
@@ -247,22 +176,6 @@ pub fn request_id() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn traceparent_is_read_and_written() {
-        let header = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-        assert_eq!(Trace::parse(header).unwrap().to_string(), header);
-        let child = Trace::parse(header).unwrap().child();
-        assert_eq!(child.trace_id(), "0af7651916cd43dd8448eb211c80319c");
-        assert_ne!(child.to_string(), header);
-        for wrong in [
-            "",
-            "00-0-0-0",
-            "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-        ] {
-            assert_eq!(Trace::parse(wrong), None, "{wrong}");
-        }
-    }
 
     #[tokio::test]
     async fn an_inner_deadline_never_outlasts_the_outer() {

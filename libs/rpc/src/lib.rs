@@ -26,6 +26,7 @@ mod compression;
 pub mod context;
 pub mod convert;
 mod failure;
+mod measure;
 pub mod methods;
 pub mod principal;
 pub mod remote;

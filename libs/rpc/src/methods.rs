@@ -148,6 +148,12 @@ pub fn all() -> impl Iterator<Item = (&'static str, &'static Method)> {
     METHODS.iter().map(|(path, method)| (path.as_str(), method))
 }
 
+/// `package.Service/Method` as the contracts have it, or `_OTHER`: callers make names up, and labels stay few.
+pub fn name(path: &str) -> &'static str {
+    let known = METHODS.get(path);
+    known.map_or("_OTHER", |method| method.name.as_str())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,5 +192,17 @@ mod tests {
         assert_eq!(append, Over::Project(vec![2]));
         let pack = over("/commonplace.retrieval.v1.RetrievalService/GetPack");
         assert_eq!(pack, Over::Service);
+    }
+
+    #[test]
+    fn labels_are_of_the_contracts_only() {
+        let names = [
+            "/commonplace.journal.v1.JournalService/Tail",
+            "/made.up/Name",
+        ];
+        assert_eq!(
+            names.map(name),
+            ["commonplace.journal.v1.JournalService/Tail", "_OTHER"]
+        );
     }
 }

@@ -18,7 +18,8 @@ use tracing::Instrument;
 use crate::access::{self, Authorize};
 use crate::channel::{out_of_time, parse_grpc_timeout};
 use crate::context::{self, Call, Trace};
-use crate::methods::{Method, Over, method};
+use crate::measure::{self, Measure};
+use crate::methods::{self, Method, Over, method};
 use crate::view::View;
 use crate::{Code, Failure};
 
@@ -184,43 +185,26 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let started = Instant::now();
-        let method = request.uri().path().trim_start_matches('/').to_owned();
+        let method = methods::name(request.uri().path());
         let metrics = self.metrics.clone();
-        let Some(permit) = self.admit(request.uri().path()) else {
-            metrics.call_refused();
-            metrics.call_answered(
-                &method,
-                tonic::Code::ResourceExhausted as i32,
-                started.elapsed(),
-            );
-            return Box::pin(std::future::ready(Ok(too_many().into_status().into_http())));
-        };
         let mut call = read_call(request.headers(), &self.limits);
+        let Some(permit) = self.admit(request.uri().path()) else {
+            metrics.call_refused(method);
+            let measure = Measure::server(metrics, method, request.headers(), &mut call);
+            let answer = too_many().into_status().into_http();
+            return Box::pin(std::future::ready(Ok(traced(answer, measure, call.trace))));
+        };
         let deadline = call.deadline;
         // A stream without a deadline of its own goes on; only its head must come in time.
         let stream_deadline = deadline.filter(|_| request.headers().contains_key("grpc-timeout"));
-        let span = tracing::info_span!(
-            target: "commonplace::rpc", "rpc",
-            otel.name = method, rpc.system.name = "grpc", rpc.method = method,
-            trace_id = call.trace.trace_id(), request_id = call.request_id,
-        );
-        if let Some(caller) = request
-            .headers()
-            .get("traceparent")
-            .and_then(|v| v.to_str().ok())
-        {
-            commonplace_telemetry::adopt(&span, caller);
-        }
-        if let Some(own) = commonplace_telemetry::traceparent_of(&span)
-            .as_deref()
-            .and_then(Trace::parse)
-        {
-            call.trace = own;
-        }
+        let measure = Measure::server(metrics, method, request.headers(), &mut call);
+        let trace = call.trace;
         // The one that is ready is used up; its clone takes the next call.
         let next = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, next);
-        let served = serve(inner, request, call, self.authorize.clone()).instrument(span);
+        // Whoever may not call is answered within the span, so that a refusal is seen where it happened.
+        let served = serve(inner, request, call, self.authorize.clone());
+        let served = served.instrument(measure.span().clone());
         Box::pin(async move {
             let deadline = deadline.unwrap_or(started + Duration::from_secs(3_600));
             let answer = match tokio::time::timeout_at(deadline.into(), served).await {
@@ -228,10 +212,16 @@ where
                 Ok(Err(never)) => match never {},
                 Err(_) => out_of_time().into_status().into_http(),
             };
-            metrics.call_answered(&method, grpc_status(answer.headers()), started.elapsed());
-            Ok(permit.hold(answer, stream_deadline))
+            Ok(permit.hold(traced(answer, measure, trace), stream_deadline))
         })
     }
+}
+
+/// Ends the measurement by what is answered, and tells the caller which trace it was.
+fn traced(mut answer: Response<Body>, measure: Measure, trace: Trace) -> Response<Body> {
+    measure.end(grpc_status(answer.headers()));
+    measure::put(trace, answer.headers_mut());
+    answer
 }
 
 /// Asks who calls and whether they may, then serves.
@@ -276,6 +266,10 @@ async fn admit(
         None => authorize.nobody()?,
     };
     call.tenant = principal.tenant.clone();
+    // What services alone may ask is about more than one tenant.
+    if access.right.is_some() {
+        tracing::Span::current().record("tenant", call.tenant.as_str());
+    }
     call.principal = Some(principal.clone());
     call.method = Some(method);
     let Some(right) = access.right else {

@@ -8,9 +8,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use sea_orm::sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sea_orm::{DatabaseConnection, DbErr, RuntimeErr, SqlxError, SqlxPostgresConnector};
+use sea_orm::{DatabaseConnection, DbBackend, DbErr, RuntimeErr, SqlxError, SqlxPostgresConnector};
 
 use crate::StorageError;
+use crate::metrics::PoolUse;
 
 /// A pool that can be replaced. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -80,6 +81,35 @@ impl Connections {
             connection: current.connection.clone(),
             generation: current.generation,
             connections: self.clone(),
+        }
+    }
+
+    /// How the present pool is used.
+    pub(crate) fn usage(&self) -> PoolUse {
+        let connection = self.take().connection;
+        let (size, idle, most) = match connection.get_database_backend() {
+            DbBackend::Postgres => {
+                let pool = connection.get_postgres_connection_pool();
+                (
+                    pool.size(),
+                    pool.num_idle(),
+                    pool.options().get_max_connections(),
+                )
+            }
+            _ => {
+                let pool = connection.get_sqlite_connection_pool();
+                (
+                    pool.size(),
+                    pool.num_idle(),
+                    pool.options().get_max_connections(),
+                )
+            }
+        };
+        let idle = u32::try_from(idle).unwrap_or(u32::MAX).min(size);
+        PoolUse {
+            used: size - idle,
+            idle,
+            most,
         }
     }
 

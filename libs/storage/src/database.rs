@@ -7,9 +7,10 @@ use sea_orm::{
     ConnectionTrait, DatabaseTransaction, DbErr, IsolationLevel, QueryResult,
     SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait, Value,
 };
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use crate::connections::{Connections, Taken};
+use crate::metrics::PoolUse;
 use crate::options::{Place, Postgres};
 use crate::sql::{Dialect, Translator};
 use crate::{BoxFuture, Migration, SchemaState, StorageError, migration, postgres, sqlite};
@@ -38,6 +39,8 @@ pub enum Backend {
 #[derive(Debug, Clone)]
 pub struct Database {
     backend: Arc<Backend>,
+    /// Whose data it is, for spans.
+    namespace: Arc<str>,
     translator: Arc<Translator>,
     reader: Connections,
     writer: Connections,
@@ -73,6 +76,7 @@ impl Database {
         };
         Ok(Self {
             backend: Arc::new(backend),
+            namespace: place.namespace().into(),
             translator: Arc::new(Translator::new(dialect)),
             reader,
             writer,
@@ -108,6 +112,14 @@ impl Database {
         self.translator.dialect()
     }
 
+    /// How the connections for writing and for reading are used at the moment.
+    pub fn pools(&self) -> [(&'static str, PoolUse); 2] {
+        [
+            ("write", self.writer.usage()),
+            ("read", self.reader.usage()),
+        ]
+    }
+
     /// The rows of one reading statement, in a task of its own: a caller that goes away leaves a statement
     /// that still ends, never a connection in the middle of one. `sql`: as [`crate::Dialect`] tells.
     pub async fn query(
@@ -129,11 +141,17 @@ impl Database {
                     {
                         broken += 1;
                     }
-                    answer => return answer,
+                    answer => return answer.inspect_err(failed),
                 }
             }
         };
-        to_the_end(work).await
+        let span = tracing::info_span!(
+            target: "commonplace::db", "query",
+            otel.name = %Summary(sql), otel.kind = "client", db.namespace = &*self.namespace,
+            db.system.name = self.system(), db.query.summary = %Summary(sql),
+            "error.type" = tracing::field::Empty,
+        );
+        to_the_end(work, span).await
     }
 
     /// The first row of one reading statement.
@@ -158,12 +176,12 @@ impl Database {
     /// Runs statements as they are, without values: for tools and tests.
     pub async fn run_script(&self, sql: &str) -> Result<(), StorageError> {
         let (writer, sql) = (self.writer.clone(), sql.to_owned());
-        to_the_end(async move {
+        let script = async move {
             // As long as it takes: nothing here is asked in a call's time.
             writer.take().connection.execute_unprepared(&sql).await?;
             Ok(())
-        })
-        .await
+        };
+        to_the_end(script, tracing::Span::current()).await
     }
 
     /// Runs a transaction on a writing connection: committed when `work` is `Ok`, else rolled back.
@@ -182,7 +200,9 @@ impl Database {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
-        self.transact(self.writer.clone(), options, work).await
+        let span = self.transaction("write");
+        self.transact(self.writer.clone(), options, work, span)
+            .await
     }
 
     /// Runs several reading statements on one unchanging state of the database, in a task of its own.
@@ -199,7 +219,25 @@ impl Database {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Deferred),
             ..TransactionOptions::default()
         };
-        self.transact(self.reader.clone(), options, work).await
+        let span = self.transaction("read");
+        self.transact(self.reader.clone(), options, work, span)
+            .await
+    }
+
+    fn transaction(&self, operation: &'static str) -> Span {
+        tracing::info_span!(
+            target: "commonplace::db", "transaction",
+            otel.name = operation, otel.kind = "client", db.namespace = &*self.namespace,
+            db.system.name = self.system(), db.operation.name = operation,
+            "error.type" = tracing::field::Empty,
+        )
+    }
+
+    fn system(&self) -> &'static str {
+        match self.dialect() {
+            Dialect::Sqlite => "sqlite",
+            Dialect::Postgres => "postgresql",
+        }
     }
 
     async fn transact<F, T, E>(
@@ -207,6 +245,7 @@ impl Database {
         connections: Connections,
         options: TransactionOptions,
         work: F,
+        span: Span,
     ) -> Result<T, E>
     where
         F: for<'a> Fn(&'a Transaction) -> BoxFuture<'a, Result<T, E>> + Send + Sync + 'static,
@@ -214,7 +253,7 @@ impl Database {
         E: From<StorageError> + Send + 'static,
     {
         let translator = self.translator.clone();
-        to_the_end(async move {
+        let repeated = async move {
             let mut collisions = 0;
             loop {
                 let (inner, taken) = begin(&connections, &options).await?;
@@ -237,8 +276,8 @@ impl Database {
                     Attempt::Ended(answer) => return answer,
                 }
             }
-        })
-        .await
+        };
+        to_the_end(repeated, span).await
     }
 
     fn statement(&self, sql: &str, values: Vec<Value>) -> Statement {
@@ -311,7 +350,7 @@ impl Transaction {
         if let Err(StorageError::Conflict(_)) = &answer {
             self.collided.store(true, Ordering::Relaxed);
         }
-        answer
+        answer.inspect_err(failed)
     }
 
     async fn run<F, T, E>(self, work: &F) -> Attempt<T, E>
@@ -323,7 +362,10 @@ impl Transaction {
             Ok(answer) => match self.taken.within_limit(self.inner.commit()).await {
                 Ok(()) => Attempt::Ended(Ok(answer)),
                 Err(StorageError::Conflict(_)) => Attempt::Collided,
-                Err(error) => Attempt::Ended(Err(E::from(error))),
+                Err(error) => {
+                    failed(&error);
+                    Attempt::Ended(Err(E::from(error)))
+                }
             },
             Err(error) => {
                 let collided = self.collided.load(Ordering::Relaxed);
@@ -375,13 +417,75 @@ fn is_broken(error: &DbErr) -> bool {
     matches!(error, DbErr::Exec(_) | DbErr::Query(_))
 }
 
-/// Runs work in a task of its own.
-async fn to_the_end<T, E>(work: impl Future<Output = Result<T, E>> + Send + 'static) -> Result<T, E>
+/// Notes in the present span that the database failed; what the work itself refuses is no failure of it.
+fn failed(error: &StorageError) {
+    let kind = match error {
+        StorageError::Unavailable(_) => "unavailable",
+        StorageError::Conflict(_) => "conflict",
+        StorageError::Full(_) => "full",
+        StorageError::Corrupt { .. } => "corrupt",
+        _ => "_OTHER",
+    };
+    Span::current().record("error.type", kind);
+}
+
+/// Runs work in a task of its own. `span`: what it is part of.
+async fn to_the_end<T, E>(
+    work: impl Future<Output = Result<T, E>> + Send + 'static,
+    span: Span,
+) -> Result<T, E>
 where
     T: Send + 'static,
     E: From<StorageError> + Send + 'static,
 {
-    tokio::spawn(work.in_current_span())
+    tokio::spawn(work.instrument(span))
         .await
         .unwrap_or_else(|_| Err(E::from(StorageError::Aborted)))
+}
+
+/// A statement by its operation and the first table it names, as `SELECT event`: no values, few words.
+struct Summary<'a>(&'a str);
+
+impl std::fmt::Display for Summary<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut words = self.0.split_ascii_whitespace();
+        let operation = words.next().unwrap_or_default();
+        formatter.write_str(operation)?;
+        let before_table = |word: &&str| {
+            ["FROM", "INTO", "UPDATE"]
+                .iter()
+                .any(|known| known.eq_ignore_ascii_case(word))
+        };
+        let table = match operation.eq_ignore_ascii_case("UPDATE") {
+            true => words.next(),
+            false => words.find(before_table).and_then(|_| words.next()),
+        };
+        let table = table.unwrap_or_default();
+        let name = table
+            .split(|c: char| !c.is_alphanumeric() && c != '_')
+            .next();
+        match name.filter(|name| !name.is_empty()) {
+            Some(name) => write!(formatter, " {name}"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Summary;
+
+    #[test]
+    fn a_statement_is_told_without_its_values() {
+        for (sql, summary) in [
+            ("SELECT a, b\n FROM event e WHERE id = 'x'", "SELECT event"),
+            ("INSERT INTO pack (tenant) VALUES (?)", "INSERT pack"),
+            ("UPDATE lease SET epoch = ?", "UPDATE lease"),
+            ("WITH a AS (SELECT 1) SELECT * FROM a", "WITH a"),
+            ("SELECT 1", "SELECT"),
+            ("", ""),
+        ] {
+            assert_eq!(Summary(sql).to_string(), summary, "{sql}");
+        }
+    }
 }

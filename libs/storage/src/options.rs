@@ -182,6 +182,17 @@ impl Postgres {
 }
 
 impl Place {
+    /// Whose data it is: the name of the folder or of the schema.
+    pub(crate) fn namespace(&self) -> &str {
+        match self {
+            Self::Folder(folder) => folder
+                .file_name()
+                .and_then(|name| name.to_str())
+                .unwrap_or(""),
+            Self::Postgres(postgres) => &postgres.schema,
+        }
+    }
+
     /// For messages: the file or the schema.
     pub(crate) fn shown(&self, file: &str) -> String {
         match self {

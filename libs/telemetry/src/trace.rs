@@ -1,154 +1,156 @@
-//! Logs and traces.
+//! A position in a trace, as callers and services tell it to each other.
 
-use std::collections::HashMap;
-use std::io::IsTerminal;
-use std::time::Duration;
+use std::fmt;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use opentelemetry::propagation::TextMapPropagator;
-use opentelemetry::trace::{TraceContextExt, TracerProvider};
-use opentelemetry_otlp::{WithExportConfig, WithTonicConfig as _};
-use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::propagation::TraceContextPropagator;
-use opentelemetry_sdk::trace::SdkTracerProvider;
-use serde::{Deserialize, Serialize};
-use tracing::Span;
-use tracing_opentelemetry::OpenTelemetrySpanExt;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer};
-
-/// What is logged and where traces go.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Options {
-    /// What to log, as `level` or `target=level,…`; for example `info` or `warn,commonplace=debug`.
-    pub log: String,
-    /// `text` for people, `json` for machines.
-    pub log_format: LogFormat,
-    /// Where traces are sent by OTLP over gRPC, for example `http://127.0.0.1:4317`. Empty: nowhere.
-    pub otlp_endpoint: String,
+/// A position in a trace, as in the W3C `traceparent` header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trace {
+    trace_id: u128,
+    span_id: u64,
+    sampled: bool,
 }
 
-impl Default for Options {
-    fn default() -> Self {
+impl Trace {
+    /// A new trace.
+    pub fn start() -> Self {
+        let trace_id = u128::from(new_id()) << 64 | u128::from(new_id());
         Self {
-            log: "info".into(),
-            log_format: LogFormat::Text,
-            otlp_endpoint: String::new(),
+            trace_id,
+            span_id: new_id(),
+            sampled: true,
         }
+    }
+
+    /// A step further in the same trace.
+    pub fn child(self) -> Self {
+        Self {
+            span_id: new_id(),
+            ..self
+        }
+    }
+
+    /// The same, recorded only if it falls into a share of all traces.
+    pub(crate) fn within_share(self, share: f64) -> Self {
+        // The last digits are the random ones, whoever made the id.
+        let place = (self.trace_id as u64 >> 11) as f64 / (1_u64 << 53) as f64;
+        Self {
+            sampled: place < share,
+            ..self
+        }
+    }
+
+    /// Reads a `traceparent` header; anything malformed gives nothing. Versions to come may say more behind.
+    pub fn parse(header: &str) -> Option<Self> {
+        let mut parts = header.trim().split('-');
+        let mut part = || parts.next().filter(|part| is_hex(part));
+        let (version, trace, span, flags) = (part()?, part()?, part()?, part()?);
+        if version.len() != 2
+            || version == "ff"
+            || version == "00" && parts.next().is_some()
+            || trace.len() != 32
+            || span.len() != 16
+            || flags.len() != 2
+        {
+            return None;
+        }
+        let trace_id = u128::from_str_radix(trace, 16).ok().filter(|id| *id != 0)?;
+        let span_id = u64::from_str_radix(span, 16).ok().filter(|id| *id != 0)?;
+        let sampled = u8::from_str_radix(flags, 16).ok()? & 1 == 1;
+        Some(Self {
+            trace_id,
+            span_id,
+            sampled,
+        })
+    }
+
+    /// 32 hex digits.
+    pub fn trace_id(&self) -> String {
+        format!("{:032x}", self.trace_id)
+    }
+
+    /// The same as a number.
+    pub fn trace(&self) -> u128 {
+        self.trace_id
+    }
+
+    /// Names the span in its trace.
+    pub fn span(&self) -> u64 {
+        self.span_id
+    }
+
+    /// Whether the trace is recorded.
+    pub fn is_sampled(&self) -> bool {
+        self.sampled
     }
 }
 
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// One readable line for each entry.
-    #[default]
-    Text,
-    /// One JSON object for each entry.
-    Json,
+fn is_hex(text: &str) -> bool {
+    text.bytes()
+        .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
-/// Logs or traces could not be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum TelemetryError {
-    /// The log filter cannot be read.
-    #[error("`telemetry.log` is not a log filter: {0}; try `info`")]
-    Filter(String),
-    /// The exporter refused its settings.
-    #[error("`telemetry.otlp_endpoint` cannot be used: {0}")]
-    Otlp(String),
-    /// The thread that sends traces could not be started.
-    #[error("cannot start the trace exporter")]
-    Thread(#[source] std::io::Error),
-    /// Something else is set up already.
-    #[error("telemetry is set up twice")]
-    Twice,
-}
-
-/// Keeps traces flowing; what is still held is sent when this is dropped.
-#[derive(Debug, Default)]
-pub struct Guard {
-    exporter: Option<(SdkTracerProvider, tokio::runtime::Runtime)>,
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        if let Some((provider, runtime)) = self.exporter.take() {
-            let _ = provider.shutdown_with_timeout(Duration::from_secs(2));
-            runtime.shutdown_background();
-        }
+impl fmt::Display for Trace {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let flags = u8::from(self.sampled);
+        write!(
+            formatter,
+            "00-{:032x}-{:016x}-{flags:02x}",
+            self.trace_id, self.span_id
+        )
     }
 }
 
-/// Sets logs and traces up for the whole process. Keep the guard until the end.
-pub fn start(options: &Options, service: &'static str) -> Result<Guard, TelemetryError> {
-    let filter = EnvFilter::try_new(&options.log)
-        .map_err(|error| TelemetryError::Filter(error.to_string()))?;
-    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(colours);
-    let lines = match options.log_format {
-        LogFormat::Text => lines.with_target(false).boxed(),
-        LogFormat::Json => lines.json().flatten_event(true).boxed(),
-    };
-    let exporter = exporter(options, service)?;
-    let traces = exporter.as_ref().map(|(provider, _)| {
-        tracing_opentelemetry::layer()
-            .with_tracer(provider.tracer(service))
-            .with_filter(EnvFilter::new("info"))
+/// Numbers that differ from each other and from those of other processes; never 0.
+///
+/// A counter from a random start, mixed by the finaliser of SplitMix64, which is a bijection, so that ids of one
+/// process never meet. Source: Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014.
+pub(crate) fn new_id() -> u64 {
+    const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+    static NEXT: LazyLock<AtomicU64> = LazyLock::new(|| {
+        // The standard library seeds it from the system's randomness.
+        AtomicU64::new(RandomState::new().build_hasher().finish())
     });
-    tracing_subscriber::registry()
-        .with(traces)
-        .with(lines.with_filter(filter))
-        .try_init()
-        .map_err(|_| TelemetryError::Twice)?;
-    Ok(Guard { exporter })
+    let mut id = NEXT.fetch_add(STEP, Ordering::Relaxed);
+    id = (id ^ (id >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    id = (id ^ (id >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (id ^ (id >> 31)).max(1)
 }
 
-type Exporter = (SdkTracerProvider, tokio::runtime::Runtime);
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn exporter(options: &Options, service: &'static str) -> Result<Option<Exporter>, TelemetryError> {
-    if options.otlp_endpoint.is_empty() {
-        return Ok(None);
+    #[test]
+    fn traceparent_is_read_and_written() {
+        let header = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        assert_eq!(Trace::parse(header).unwrap().to_string(), header);
+        let child = Trace::parse(header).unwrap().child();
+        assert_eq!(child.trace_id(), "0af7651916cd43dd8448eb211c80319c");
+        assert_ne!(child.to_string(), header);
+        for wrong in [
+            "",
+            "00-0-0-0",
+            "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-+af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-0",
+        ] {
+            assert_eq!(Trace::parse(wrong), None, "{wrong}");
+        }
+        let later = "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more";
+        assert_eq!(Trace::parse(later), Trace::parse(header));
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .thread_name("otlp")
-        .enable_all()
-        .build()
-        .map_err(TelemetryError::Thread)?;
-    let entered = runtime.enter();
-    let exporter = opentelemetry_otlp::SpanExporter::builder()
-        .with_tonic()
-        .with_compression(opentelemetry_otlp::Compression::Gzip)
-        .with_endpoint(&options.otlp_endpoint)
-        .with_timeout(Duration::from_secs(5))
-        .build()
-        .map_err(|error| TelemetryError::Otlp(error.to_string()))?;
-    drop(entered);
-    let provider = SdkTracerProvider::builder()
-        .with_batch_exporter(exporter)
-        .with_resource(Resource::builder().with_service_name(service).build())
-        .build();
-    Ok(Some((provider, runtime)))
-}
 
-/// Makes a span the child of a caller's, given as a `traceparent`. Call it before the span is entered.
-pub fn adopt(span: &Span, traceparent: &str) {
-    let carrier = HashMap::from([("traceparent".to_owned(), traceparent.to_owned())]);
-    let _ = span.set_parent(TraceContextPropagator::new().extract(&carrier));
-}
-
-/// A span's own place in its trace as a `traceparent`; nothing when traces go nowhere.
-pub fn traceparent_of(span: &Span) -> Option<String> {
-    let context = span.context();
-    if !context.span().span_context().is_valid() {
-        return None;
+    #[test]
+    fn a_share_of_traces_is_recorded() {
+        let recorded = |share| {
+            let traces = (0..2_000).map(|_| Trace::start().within_share(share));
+            traces.filter(Trace::is_sampled).count()
+        };
+        assert_eq!((recorded(0.0), recorded(1.0)), (0, 2_000));
+        assert!((800..1_200).contains(&recorded(0.5)));
     }
-    let mut carrier = HashMap::new();
-    TraceContextPropagator::new().inject_context(&context, &mut carrier);
-    carrier.remove("traceparent")
 }

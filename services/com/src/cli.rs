@@ -1,6 +1,7 @@
 //! What can be said on the command line.
 
 pub mod access;
+pub mod sight;
 
 use std::path::PathBuf;
 
@@ -9,6 +10,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use commonplace_node::Role;
 
 use access::{Authz, Grants, Keys, Token};
+use sight::{Top, Trace};
 
 const AFTER_HELP: &str = "Start with: com demo
 Exit codes: 0 done, 1 failed, 2 the input was refused, 3 the pack cannot be checked here";
@@ -84,6 +86,9 @@ pub struct Global {
     /// Print JSON for machines
     #[arg(long, global = true)]
     pub json: bool,
+    /// Show on standard error where the time of this command went
+    #[arg(long = "trace", global = true)]
+    pub show_trace: bool,
 }
 
 /// A key or token; never printed.
@@ -192,6 +197,14 @@ pub enum Command {
     Config(Config),
     /// Say whether the services answer
     Health,
+    /// Show where the time of a request went, as a tree; or list the newest requests
+    Trace(Trace),
+    /// Calls, errors and durations since the server's start, and where its stores stand
+    Metrics,
+    /// The same, again and again: what happened since the last look
+    Top(Top),
+    /// Look at stores, clock, certificates, disk, model and index, and say what to do
+    Doctor,
 }
 
 /// A point in history.

@@ -1,6 +1,7 @@
 //! What went wrong, told once: the message, the wrong fields, the next step, the exit code.
 
 use commonplace_rpc::{Code, Failure};
+use commonplace_telemetry::Trace;
 
 use crate::cli::Global;
 use crate::{hint, output};
@@ -34,18 +35,20 @@ struct Told {
     code: u8,
     message: String,
     next_step: Option<String>,
+    /// Of the call that failed, if a server answered.
+    trace: Option<String>,
 }
 
 /// Prints an error to standard error, or as JSON to standard output, and gives the exit code.
 pub fn report(error: &anyhow::Error, global: &Global) -> u8 {
-    let failure = error
-        .chain()
-        .find_map(|cause| cause.downcast_ref::<tonic::Status>())
-        .map(Failure::from_status);
-    let told = match &failure {
+    let mut causes = error.chain();
+    let status = causes.find_map(|cause| cause.downcast_ref::<tonic::Status>());
+    let failure = status.map(Failure::from_status);
+    let mut told = match &failure {
         Some(failure) => of_failure(failure, global),
         None => of_error(error),
     };
+    told.trace = status.and_then(trace_of);
     if global.json {
         output::json(&as_json(&told, failure.as_ref()));
         return told.code;
@@ -59,7 +62,17 @@ pub fn report(error: &anyhow::Error, global: &Global) -> u8 {
     if let Some(next_step) = &told.next_step {
         output::note(&format!("  {next_step}"));
     }
+    if let Some(trace) = told.trace.as_ref().filter(|_| global.server.is_some()) {
+        let see = hint::command(global, &format!("trace {trace}"));
+        output::note(&format!("  where it went: {see}"));
+    }
     told.code
+}
+
+/// The trace that the answer says it belongs to.
+fn trace_of(status: &tonic::Status) -> Option<String> {
+    let told = status.metadata().get("traceparent")?.to_str().ok()?;
+    Some(Trace::parse(told)?.trace_id())
 }
 
 fn of_error(error: &anyhow::Error) -> Told {
@@ -71,6 +84,7 @@ fn of_error(error: &anyhow::Error) -> Told {
             code: known.code,
             message: known.problem.clone(),
             next_step: Some(known.next_step.clone()),
+            trace: None,
         };
     }
     let refused = error.chain().any(|cause| {
@@ -88,6 +102,7 @@ fn of_error(error: &anyhow::Error) -> Told {
             let dump = format!("{} config dump", hint::program());
             format!("`{dump}` shows the settings there are; a variable COM_… that is none of them must be unset")
         }),
+        trace: None,
     }
 }
 
@@ -106,6 +121,7 @@ fn of_failure(failure: &Failure, global: &Global) -> Told {
         code: if is_refusal(failure) { REFUSED } else { FAILED },
         message,
         next_step: next_step(failure, global),
+        trace: None,
     }
 }
 
@@ -192,6 +208,9 @@ fn as_json(told: &Told, failure: Option<&Failure>) -> serde_json::Value {
         error["reason"] = failure.reason.clone().into();
         error["fields"] = fields.into();
         error["metadata"] = serde_json::json!(failure.metadata);
+    }
+    if let Some(trace) = &told.trace {
+        error["trace_id"] = trace.clone().into();
     }
     if let Some(next_step) = &told.next_step {
         error["next_step"] = next_step.clone().into();

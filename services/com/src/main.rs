@@ -12,6 +12,7 @@ mod open_files;
 mod output;
 mod repository;
 mod session;
+mod tree;
 
 use crate::cli::Cli;
 

@@ -91,7 +91,7 @@ impl Session {
 }
 
 /// A channel to a server, which is shown the key, the token or the certificate that there is.
-fn remote(global: &Global, server: &str) -> anyhow::Result<Channel> {
+pub fn remote(global: &Global, server: &str) -> anyhow::Result<Channel> {
     let settings = settings(global)?;
     let secure = server.starts_with("https");
     let tls = match secure && settings.tls.is_on() {

@@ -32,6 +32,11 @@ impl IntoResponse for HttpError {
         let mut error = serde_json::json!({
             "code": name(code), "reason": &reason, "message": message, "fields": fields, "metadata": metadata,
         });
+        // Set by the layer around every request; whoever reports the error can name the trace.
+        if let Some(call) = commonplace_rpc::context::current() {
+            error["trace_id"] = call.trace.trace_id().into();
+            error["request_id"] = call.request_id.into();
+        }
         let mut response_headers = vec![(CONTENT_TYPE, "application/json".to_owned())];
         if let Some(delay) = retry_after {
             error["retry_after_ms"] = (delay.as_millis() as u64).into();

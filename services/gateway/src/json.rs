@@ -104,6 +104,31 @@ pub(crate) fn routes(backends: &Backends, shared: &Shared) -> Router {
         })
 }
 
+/// The HTTP calls that the contracts of the given services name: verb and path, and the path of the rpc.
+pub(crate) fn calls(backends: &Backends) -> Vec<(&'static str, String, String)> {
+    let services = commonplace_proto::pool().services();
+    let methods = services
+        .filter(|service| backends.contains_key(service.full_name()))
+        .flat_map(|service| service.methods().collect::<Vec<_>>());
+    let call = |method: MethodDescriptor| {
+        let (filter, path, _) = http_rule(&method)?;
+        let verb = VERBS.iter().find(|verb| verb.2 == filter)?.1;
+        Some((verb, path, rpc_path(&method)))
+    };
+    methods.filter_map(call).collect()
+}
+
+fn rpc_path(method: &MethodDescriptor) -> String {
+    format!("/{}/{}", method.parent_service().full_name(), method.name())
+}
+
+/// A verb as contracts, HTTP and routes name it.
+const VERBS: [(&str, &str, MethodFilter); 3] = [
+    ("get", "GET", MethodFilter::GET),
+    ("put", "PUT", MethodFilter::PUT),
+    ("post", "POST", MethodFilter::POST),
+];
+
 /// Reads the `google.api.http` option of a method: verb, path, whether the body is the message.
 fn http_rule(method: &MethodDescriptor) -> Option<(MethodFilter, String, bool)> {
     let extension = commonplace_proto::pool().get_extension_by_name("google.api.http")?;
@@ -113,12 +138,7 @@ fn http_rule(method: &MethodDescriptor) -> Option<(MethodFilter, String, bool)> 
     }
     let rule = options.get_extension(&extension).as_message()?.clone();
     let has_body = rule.get_field_by_name("body")?.as_str() == Some("*");
-    let verbs = [
-        ("get", MethodFilter::GET),
-        ("put", MethodFilter::PUT),
-        ("post", MethodFilter::POST),
-    ];
-    verbs.into_iter().find_map(|(verb, filter)| {
+    VERBS.into_iter().find_map(|(verb, _, filter)| {
         let path = rule.get_field_by_name(verb)?.as_str()?.to_owned();
         (!path.is_empty()).then_some((filter, path, has_body))
     })
@@ -170,8 +190,7 @@ impl Call {
                 transcode::put_text(&field, &text, &mut wire);
             }
         }
-        let service = self.method.parent_service().full_name().to_owned();
-        let path = format!("/{service}/{}", self.method.name());
+        let path = rpc_path(&self.method);
         let answer = send(self.channel, path, wire.into()).await?;
         let (output, length) = (self.method.output(), answer.len());
         let print = move || print(output, answer);

@@ -21,6 +21,7 @@ mod report;
 mod scalar;
 pub mod service;
 mod surroundings;
+mod trace;
 mod transcode;
 mod who;
 
@@ -49,6 +50,7 @@ pub fn start(
     let backends: Backends = Arc::new(backends);
     let numbers = metrics.clone();
     let shared = json::Shared::new(options);
+    let requests = trace::Requests::new(&metrics, json::calls(&backends));
     Router::new()
         .merge(json::routes(&backends, &shared))
         .merge(report::routes(&backends, &shared))
@@ -63,10 +65,15 @@ pub fn start(
         .layer(axum::middleware::from_fn_with_state(who, who::identify))
         // Answers the browsers of allowed origins.
         .layer(grpc::cors(options))
-        // Outermost: refuses web pages of other origins, and names that are not ours.
+        // Refuses web pages of other origins, and names that are not ours.
         .layer(axum::middleware::from_fn_with_state(
             guard::Guard::new(options),
             guard::check,
+        ))
+        // Around all: a refusal belongs to a trace too.
+        .layer(axum::middleware::from_fn_with_state(
+            requests,
+            trace::follow,
         ))
 }
 

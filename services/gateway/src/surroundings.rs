@@ -1,18 +1,15 @@
-//! What an HTTP call brings along: its deadline, its id, its trace, who makes it.
+//! What an HTTP call brings along: its deadline, who makes it; its id and its trace are known already.
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use commonplace_rpc::context::{self, Call, Trace};
+use commonplace_rpc::context::{self, Call};
 use commonplace_rpc::{Code, Failure, parse_grpc_timeout};
 use commonplace_types::Principal;
 use http::request::Parts;
 
 use crate::http_error::HttpError;
-
-/// Longest id of a call that is taken over.
-const ID_BYTES: usize = 128;
 
 /// Runs `answer` as the call that the head of a request describes; when its time is up, so is the answer.
 /// Errors: those of `answer`, a malformed deadline, a deadline that passed.
@@ -39,7 +36,6 @@ pub(crate) async fn within<T>(
 
 fn read(head: &Parts, default_timeout: Duration) -> Result<Call, HttpError> {
     let headers = &head.headers;
-    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let timeout = match headers.get("grpc-timeout") {
         None => default_timeout,
         Some(value) => {
@@ -47,13 +43,8 @@ fn read(head: &Parts, default_timeout: Duration) -> Result<Call, HttpError> {
             parsed.ok_or_else(malformed_timeout)?
         }
     };
-    let mut call = Call::root(Some(timeout));
-    if let Some(id) = header("x-request-id").filter(|id| !id.is_empty() && id.len() <= ID_BYTES) {
-        call.request_id = id.to_owned();
-    }
-    if let Some(trace) = header("traceparent").and_then(Trace::parse) {
-        call.trace = trace;
-    }
+    let mut call = context::current().unwrap_or_else(|| Call::root(None));
+    call.deadline = Some(Instant::now() + timeout);
     if let Some(principal) = head.extensions.get::<Arc<Principal>>() {
         call.tenant = principal.tenant.clone();
         call.principal = Some(principal.clone());

@@ -70,6 +70,7 @@ pub(crate) async fn identify(State(who): State<Who>, mut request: Request, next:
         Ok(principal) => {
             request.headers_mut().remove(AUTHORIZATION);
             request.headers_mut().remove("x-api-key");
+            tracing::Span::current().record("tenant", principal.tenant.as_str());
             request.extensions_mut().insert(principal);
             next.run(request).await
         }

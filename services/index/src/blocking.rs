@@ -15,7 +15,8 @@ where
 {
     if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
         // Nobody else could go on.
-        let done = tokio::task::spawn_blocking(work).await;
+        let span = tracing::Span::current();
+        let done = tokio::task::spawn_blocking(move || span.in_scope(work)).await;
         return done.map_err(|_| IndexError::Stopping);
     }
     let done = tokio::task::block_in_place(|| catch_unwind(AssertUnwindSafe(work)));

@@ -12,19 +12,23 @@ use commonplace_rpc::{Code, Failure};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 
 use crate::client::{Feed, Journal};
 use crate::config::{Options, or_processors};
 use crate::embedding::Embedding;
 use crate::engine::{Engine, EngineError, wipe};
-use crate::feed::Told;
-use crate::project::{Project, Rebuild};
+use crate::feed::{Frame, Told};
+use crate::project::{Project, RESTING, Rebuild};
 use crate::qdrant::{Outside, read_watermark};
 use crate::slots::{Slot, Slots};
 use crate::status::status_of;
 
 /// Index intervals without anything new after which writing gives its memory back.
 const IDLE_TICKS: u32 = 10;
+
+/// Appends that taking a batch in is linked to, at most.
+const MOST_LINKS: usize = 32;
 
 /// Follows one project until it is told to stop.
 pub(crate) struct Follower {
@@ -99,7 +103,7 @@ impl Follower {
             return;
         }
         let mut status = status_of(&self.project);
-        status.state = "resting".to_owned();
+        status.state = RESTING.to_owned();
         self.retire(engine).await;
         self.project.set_rested(Some(status));
         drop(slot);
@@ -249,7 +253,9 @@ impl Follower {
         }
         if !told.frames.is_empty() {
             let (engine, most) = (Arc::clone(engine), self.options.commit_passages);
+            let span = span_of(&self.project, &told.frames);
             blocking(move || {
+                let _applying = span.entered();
                 engine.apply(&told.frames)?;
                 if engine.pending_rows() >= most {
                     engine.flush()?;
@@ -315,6 +321,29 @@ impl Follower {
     fn longer(&self, delay: Duration) -> Duration {
         (delay * 2).min(Duration::from_millis(self.options.retry_ms.1.max(1)))
     }
+}
+
+/// Taking commits in follows from the appends that made them, across the feed.
+fn span_of(project: &Project, frames: &[Frame]) -> Span {
+    let appends = frames.iter().filter_map(|frame| frame.events.first());
+    let traces: Vec<&str> = appends
+        .map(|event| event.traceparent.as_str())
+        .take(MOST_LINKS)
+        .collect();
+    let last = frames.last().map(|frame| frame.number);
+    tracing::info_span!(
+        "apply",
+        otel.name = "process journal",
+        otel.kind = "consumer",
+        service = "index",
+        tenant = project.tenant.as_str(),
+        link = traces.join(" "),
+        messaging.system = "commonplace",
+        messaging.destination.name = "journal",
+        messaging.operation.name = "process",
+        messaging.batch.message_count = frames.len(),
+        commonplace.commit = last,
+    )
 }
 
 fn ended() -> Failure {

@@ -39,6 +39,7 @@ mod helper;
 mod keys;
 pub mod lexical;
 mod log;
+mod metrics;
 mod parts;
 pub mod passage;
 mod passages;
@@ -69,10 +70,12 @@ use commonplace_embed::Model;
 use commonplace_proto::index::index_service_server::IndexServiceServer;
 use commonplace_rpc::Channel;
 use commonplace_rpc::server::MESSAGE_BYTES;
+use commonplace_telemetry::Metrics;
 use commonplace_types::Clock;
 
 use client::Journal;
 use embedding::Embedding;
+use metrics::IndexMetrics;
 use projects::Projects;
 use qdrant::Store;
 
@@ -83,7 +86,7 @@ pub use passages::{Passage, PassageKey};
 pub use qdrant::{QdrantOptions, Quantization, Secret, StoreError};
 pub use search::{Always, Answer, Candidate, Eligibility, MOST_ALWAYS, Query, Recorded};
 pub use service::Service;
-pub use status::{ProjectStatus, StoreStatus};
+pub use status::{ProjectStatus, Standing, StoreStatus};
 pub use vectors::{Codes, DIMENSION, Embedder};
 
 /// The running index.
@@ -170,6 +173,17 @@ impl Index {
             .max_encoding_message_size(MESSAGE_BYTES)
     }
 
+    /// Tells how projects are doing for as long as the process runs.
+    pub fn watch(&self) -> Watch {
+        Watch(Arc::clone(&self.projects))
+    }
+
+    /// Tells what is held here with the metrics of the process.
+    pub fn register(&self, metrics: &Metrics) {
+        let numbers = IndexMetrics(Arc::clone(&self.projects));
+        metrics.register(|registry| registry.register_collector(Box::new(numbers)));
+    }
+
     /// Stops following; everything taken in is on disk when this returns.
     pub async fn shutdown(self) {
         self.projects.embedding.stop();
@@ -177,6 +191,22 @@ impl Index {
         if let Some(thread) = self.embedding {
             let _ = tokio::task::spawn_blocking(|| thread.join()).await;
         }
+    }
+}
+
+/// Tells operators how the projects of all tenants are doing. Cheap to clone.
+#[derive(Clone)]
+pub struct Watch(Arc<Projects>);
+
+impl Watch {
+    /// Every project that is followed here, by tenant and name.
+    pub fn standings(&self) -> Vec<Standing> {
+        self.0.standings()
+    }
+
+    /// Names the embedder. Error: why there is none.
+    pub fn embedder(&self) -> Result<&str, &str> {
+        self.0.embedding.fingerprint()
     }
 }
 

@@ -12,9 +12,11 @@ use crate::slots::Usage;
 use crate::status::ProjectStatus;
 
 /// The follower is at the journal's head, as far as that is known.
-const FOLLOWING: &str = "following";
+pub(crate) const FOLLOWING: &str = "following";
 /// The follower has commits before it.
-const BUILDING: &str = "building";
+pub(crate) const BUILDING: &str = "building";
+/// Its folder is closed until somebody needs it.
+pub(crate) const RESTING: &str = "resting";
 
 /// Requests to a follower that may wait.
 const QUEUED: usize = 16;

@@ -10,6 +10,7 @@ use commonplace_types::{ProjectName, Reference, TenantName};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 use crate::blocking::in_place;
 use crate::client::{Journal, Resolved};
@@ -19,12 +20,13 @@ use crate::engine::{Engine, Snapshot};
 use crate::error::IndexError;
 use crate::follow::Follower;
 use crate::guesses::Guesses;
+use crate::metrics::Totals;
 use crate::passages::{Passage, PassageKey, ReadError, read_all};
 use crate::project::Project;
 use crate::qdrant::{self, Findings, Outside, Owner, Store, StoreError, Syncer};
 use crate::search::{self, Answer, Query, Tools};
 use crate::slots::Slots;
-use crate::status::{ProjectStatus, status_of};
+use crate::status::{ProjectStatus, Standing, standing_of, status_of};
 use crate::vectors::QueryVector;
 
 /// How often reading a damaged index is tried again after it was built anew.
@@ -150,7 +152,11 @@ impl Projects {
             let _use = project.usage.enter();
             self.refuse_building(&project, request.refuse_building)?;
             let dense = self.dense_wanted(request, wanted);
-            let engine = self.wait(&project, wanted, dense).await?;
+            let waiting = tracing::info_span!("wait for the index");
+            let engine = self
+                .wait(&project, wanted, dense)
+                .instrument(waiting)
+                .await?;
             if request.wait_for_dense {
                 self.until_compared(&project).await;
             }
@@ -186,7 +192,8 @@ impl Projects {
             let _turn = turn;
             let by_meaning = query.dense_limit > 0 && !query.without_dense;
             let worded = by_meaning && !query.text.trim().is_empty();
-            let codes = worded.then(|| embedding.query(&query.text)).flatten();
+            let embed = || tracing::info_span!("embed").in_scope(|| embedding.query(&query.text));
+            let codes = worded.then(embed).flatten();
             let vector = codes.map(QueryVector::new);
             let snapshot = engine.snapshot();
             search::search(&engine, &snapshot, number, &query, vector, &tools)
@@ -454,6 +461,39 @@ impl Projects {
             .values()
             .filter(|project| project.tenant == *tenant);
         own.cloned().collect()
+    }
+
+    /// Every project that is followed, of all tenants, in order.
+    pub(crate) fn standings(&self) -> Vec<Standing> {
+        let followed = self.followed.read().unwrap_or_else(PoisonError::into_inner);
+        followed
+            .values()
+            .map(|project| standing_of(project))
+            .collect()
+    }
+
+    /// All projects together, for the metrics.
+    pub(crate) fn totals(&self) -> Totals {
+        let followed = self.followed.read().unwrap_or_else(PoisonError::into_inner);
+        let mut totals = Totals::default();
+        for project in followed.values() {
+            totals.projects += 1;
+            let Some(engine) = project.engine() else {
+                continue;
+            };
+            let snapshot = engine.snapshot();
+            let (rows, vectors) = (snapshot.state.rows.len(), snapshot.vectors.len());
+            let behind = project
+                .journal_commits()
+                .saturating_sub(snapshot.progress.commits);
+            totals.open += 1;
+            totals.lag = totals.lag.max(behind);
+            totals.passages += rows as u64;
+            if self.embedding.fingerprint().is_ok() {
+                totals.waiting += rows.saturating_sub(vectors) as u64;
+            }
+        }
+        totals
     }
 
     /// The engines in use.

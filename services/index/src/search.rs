@@ -205,9 +205,11 @@ pub(crate) fn search(
         rows: snapshot.state.commits.at(through as usize).rows as usize,
         vector,
     });
-    let scan = dense
-        .as_ref()
-        .map(|dense| dense.begin(&place, query, tools, engine.outside()));
+    let by_meaning = dense.as_ref().map(|dense| {
+        let span = tracing::info_span!("search dense", commonplace.vectors = dense.rows);
+        let scan = span.in_scope(|| dense.begin(&place, query, tools, engine.outside()));
+        (span, scan)
+    });
     let terms = analyzer::terms(&query.text);
     tools.with_scratch(|scratch| {
         let rows = lexical::Rows {
@@ -219,9 +221,13 @@ pub(crate) fn search(
                 total_length: place.view.total_length,
             },
         };
+        let words = tracing::info_span!("search lexical").entered();
         let scores = snapshot.words.score(&terms, rows, scratch)?;
         let by_words = best_by_words(&place, query, &scores);
-        let scanned = scan.map(|scan| scan.and_then(Scan::finish)).transpose();
+        drop(words);
+        let scanned = by_meaning
+            .map(|(span, scan)| span.in_scope(|| scan.and_then(Scan::finish)))
+            .transpose();
         let (by_meaning, dense, problem) = match scanned {
             Ok(ranked) => (ranked.unwrap_or_default(), dense, None),
             Err(Unranked::Store(reason)) => (Ranked::default(), None, Some(reason)),

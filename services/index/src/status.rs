@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use commonplace_types::ProjectName;
+use commonplace_types::{ProjectName, TenantName};
 
-use crate::project::Project;
+use crate::project::{BUILDING, FOLLOWING, Project, RESTING};
 
 /// How a project's index is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +40,44 @@ pub struct StoreStatus {
     pub state: String,
     /// Where the points are.
     pub collection: String,
+}
+
+/// How far a project of any tenant has come; what can be told without reading files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// Whose it is.
+    pub tenant: TenantName,
+    /// The project.
+    pub project: ProjectName,
+    /// Commits that the journal has and that cannot be searched yet.
+    pub behind: u64,
+    /// `following`, `building`, `resting`, or why it stands still.
+    pub state: String,
+}
+
+impl Standing {
+    /// Whether it does what it should.
+    pub fn is_well(&self) -> bool {
+        [FOLLOWING, BUILDING, RESTING].contains(&self.state.as_str())
+    }
+}
+
+/// How far it has come.
+pub(crate) fn standing_of(project: &Project) -> Standing {
+    let (commits, state) = match project.rested() {
+        Some(rested) => (rested.lexical_commits, rested.state),
+        None => {
+            let engine = project.engine();
+            let commits = engine.map(|engine| engine.snapshot().progress.commits);
+            (commits.unwrap_or(0), project.standing(commits))
+        }
+    };
+    Standing {
+        tenant: project.tenant.clone(),
+        project: project.name.clone(),
+        behind: project.journal_commits().saturating_sub(commits),
+        state,
+    }
 }
 
 /// How it is doing now. Reads the sizes of its files.

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use commonplace_storage::{DataFolder, Database, Leadership, Place, SchemaState, StorageError};
+use commonplace_telemetry::Metrics;
 use commonplace_types::Clock;
 use tokio::sync::watch;
 
@@ -171,6 +172,16 @@ impl Journal {
         let closed = self.inner.store.close().await;
         drop(running.folder);
         closed
+    }
+
+    /// Tells what is counted here with the metrics of the process.
+    pub fn register(&self, metrics: &Metrics) {
+        self.inner.queue.numbers().register(metrics);
+    }
+
+    /// What it is kept in.
+    pub fn database(&self) -> &Database {
+        self.inner.store.database()
     }
 
     pub(crate) fn store(&self) -> &Arc<Store> {

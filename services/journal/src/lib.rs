@@ -36,6 +36,7 @@ mod journal;
 mod lane;
 mod leader;
 mod merkle;
+mod metrics;
 mod query;
 mod service;
 mod state;

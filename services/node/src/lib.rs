@@ -8,6 +8,7 @@
 //! last) and stopped in reverse; each is reached through its layers only, here or elsewhere; one process holds
 //! the data folder. Left out: what decides which process plays which role.
 
+mod channels;
 mod config;
 mod migrate;
 mod node;
@@ -15,10 +16,13 @@ mod peers;
 mod policy;
 mod ports;
 mod role;
+mod telemetry;
 
+pub use channels::Channels;
 pub use config::{NodeOptions, default_data_dir, default_model_dir};
 pub use migrate::{Schema, migrate, schemas};
-pub use node::{Channels, Node, NodeError, Surroundings, VERSION};
+pub use node::{Node, NodeError, Surroundings, VERSION};
 pub use peers::Peers;
 pub use ports::{PortError, Ports};
 pub use role::Role;
+pub use telemetry::told_spans;

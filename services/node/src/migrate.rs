@@ -3,7 +3,7 @@
 use commonplace_storage::{DataFolder, SchemaState};
 
 use crate::node::place;
-use crate::{NodeError, NodeOptions};
+use crate::{NodeError, NodeOptions, Role};
 
 /// One service's schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +31,17 @@ pub async fn schemas(options: &NodeOptions) -> Result<Vec<Schema>, NodeError> {
             commonplace_retrieval::schema_state(&place(options, "retrieval")?).await?,
         ),
     ])
+}
+
+/// How the schema of one role stands. Only for roles that keep something.
+pub(crate) async fn schema_of(options: &NodeOptions, role: Role) -> Result<SchemaState, NodeError> {
+    let place = place(options, role.as_str())?;
+    Ok(match role {
+        Role::Journal => commonplace_journal::schema_state(&place).await?,
+        Role::Policy => commonplace_policy::schema_state(&place).await?,
+        Role::Retrieval => commonplace_retrieval::schema_state(&place).await?,
+        Role::Gateway | Role::Ingest | Role::Index => SchemaState::default(),
+    })
 }
 
 /// Brings each schema up to date, one after the other. What was done stays done when a later one fails.

@@ -11,14 +11,14 @@ use commonplace_gateway::service::Info;
 use commonplace_policy::Policies;
 use commonplace_rpc::server::Readiness;
 use commonplace_rpc::{Channel, Layered, Limits, Tls, TlsError};
-use commonplace_storage::{DataFolder, Place, StorageError};
-use commonplace_telemetry::Metrics;
+use commonplace_storage::{DataFolder, Place, PoolMetrics, StorageError};
+use commonplace_telemetry::{Metrics, Spans};
 use commonplace_types::{Clock, Invalid};
 use tokio::sync::watch;
 use tonic::service::Routes;
 
 use crate::policy::{self, Policy, TellUses};
-use crate::{NodeOptions, Role, peers};
+use crate::{Channels, NodeOptions, Role, peers, telemetry};
 
 /// The version of the program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -61,62 +61,6 @@ pub enum NodeError {
     Retrieval(#[from] commonplace_retrieval::RetrievalError),
 }
 
-/// A channel to each service, of this process or of others.
-#[derive(Debug, Clone)]
-pub struct Channels {
-    /// To ingest.
-    pub ingest: Channel,
-    /// To the journal.
-    pub journal: Channel,
-    /// To the index.
-    pub index: Channel,
-    /// To the policy service.
-    pub policy: Channel,
-    /// To retrieval.
-    pub retrieval: Channel,
-    /// To the gateway's own service.
-    pub gateway: Channel,
-}
-
-impl Channels {
-    /// All services behind one address.
-    pub fn all(channel: Channel) -> Self {
-        Self {
-            ingest: channel.clone(),
-            journal: channel.clone(),
-            index: channel.clone(),
-            policy: channel.clone(),
-            retrieval: channel.clone(),
-            gateway: channel,
-        }
-    }
-
-    /// The same channels for a service or for whoever holds the data folder: calls that are made for nobody are
-    /// made in that name.
-    pub fn in_name_of(&self, name: &str) -> Self {
-        Self {
-            ingest: self.ingest.in_name_of(name),
-            journal: self.journal.in_name_of(name),
-            index: self.index.in_name_of(name),
-            policy: self.policy.in_name_of(name),
-            retrieval: self.retrieval.in_name_of(name),
-            gateway: self.gateway.in_name_of(name),
-        }
-    }
-
-    /// The channel to a role.
-    pub fn to(&self, role: Role) -> &Channel {
-        match role {
-            Role::Ingest => &self.ingest,
-            Role::Journal => &self.journal,
-            Role::Index => &self.index,
-            Role::Policy => &self.policy,
-            Role::Retrieval => &self.retrieval,
-            Role::Gateway => &self.gateway,
-        }
-    }
-}
-
 /// What the services of a process share.
 #[derive(Debug, Clone)]
 pub struct Surroundings {
@@ -124,8 +68,12 @@ pub struct Surroundings {
     pub metrics: Arc<Metrics>,
     /// What `grpc.health.v1` tells.
     pub readiness: Readiness,
+    /// The newest spans; nothing comes in unless the process records them.
+    pub spans: Arc<Spans>,
     /// Our certificate for calls between services, when there is one.
     pub tls: Option<Tls>,
+    /// The certificate of the port for everybody, when there is one.
+    pub gateway_tls: Option<Tls>,
 }
 
 impl Surroundings {
@@ -136,6 +84,10 @@ impl Surroundings {
             true => Some(Tls::start(&options.tls, Some(&metrics))?),
             false => None,
         };
+        let gateway_tls = match options.gateway_tls.is_on() && plays_gateway(options) {
+            true => Some(Tls::start(&options.gateway_tls, None)?),
+            false => None,
+        };
         let readiness = Readiness::new();
         for role in &options.roles {
             readiness.set(role.service(), false);
@@ -143,8 +95,23 @@ impl Surroundings {
         Ok(Self {
             metrics,
             readiness,
+            spans: Spans::new(&options.telemetry),
             tls,
+            gateway_tls,
         })
+    }
+
+    /// The same with the memory that the process records its spans in.
+    pub fn with_spans(self, spans: Arc<Spans>) -> Self {
+        Self { spans, ..self }
+    }
+
+    /// Each certificate with the setting that names it.
+    fn certificates(&self) -> Vec<(&'static str, Tls)> {
+        let settings = [("tls", &self.tls), ("gateway_tls", &self.gateway_tls)];
+        let on = settings.into_iter();
+        on.filter_map(|(setting, tls)| Some((setting, tls.clone()?)))
+            .collect()
     }
 }
 
@@ -192,6 +159,20 @@ impl Node {
         let (to_index, index) = start.index(&to_journal).await?;
         let (to_retrieval, retrieval) = start.retrieval(&to_index, &to_policy).await?;
         let to_gateway = start.gateway()?;
+        start.measure(
+            journal.as_ref(),
+            keeps.policies.as_ref(),
+            index.as_ref(),
+            retrieval.as_ref(),
+        );
+        let others = [
+            &to_journal,
+            &to_policy,
+            &to_ingest,
+            &to_index,
+            &to_retrieval,
+        ];
+        let telemetry = start.telemetry(others, index.as_ref());
         Ok(Self {
             roles: options.roles.clone(),
             channels: Channels {
@@ -201,6 +182,7 @@ impl Node {
                 policy: to_policy,
                 retrieval: to_retrieval,
                 gateway: to_gateway,
+                telemetry,
             },
             gateway: options.gateway.clone(),
             who: Who::new(keeps.authenticator.clone(), start.access),
@@ -238,13 +220,17 @@ impl Node {
         with_reflection(Routes::from(commonplace_gateway::services(own)))
     }
 
-    /// The channel to every service of some roles, by the service's name.
+    /// The channel to every service of some roles, and to what the process tells about itself, by the service's
+    /// name.
     fn backends(&self, roles: &BTreeSet<Role>) -> BTreeMap<String, Channel> {
         let services = roles.iter().flat_map(|role| {
             let names = role.services().iter();
             names.map(|name| ((*name).to_owned(), self.channels.to(*role).clone()))
         });
-        services.collect()
+        let telemetry = self.channels.telemetry.clone();
+        services
+            .chain([(telemetry::SERVICE.to_owned(), telemetry)])
+            .collect()
     }
 
     /// Stops every service, callers first. What was acknowledged is on disk when this returns.
@@ -347,8 +333,80 @@ impl Start<'_> {
         if !self.plays(Role::Gateway) {
             return Ok(self.elsewhere(Role::Gateway)?);
         }
-        let names = Role::ALL.map(|role| role.service().to_owned()).to_vec();
+        let roles = Role::ALL.map(Role::service);
+        let names = roles.into_iter().chain([telemetry::SERVICE]);
+        let names = names.map(ToOwned::to_owned).collect();
         Ok(self.here(Role::Gateway, Routes::new(Info::server(VERSION, names))))
+    }
+
+    /// What this process tells about itself; the gateway also tells what the others do.
+    fn telemetry(
+        &self,
+        others: [&Channel; 5],
+        index: Option<&commonplace_index::Index>,
+    ) -> Channel {
+        let (surroundings, name) = (&self.surroundings, self.name());
+        let gathers = self.plays(Role::Gateway);
+        let roles = [
+            Role::Journal,
+            Role::Policy,
+            Role::Ingest,
+            Role::Index,
+            Role::Retrieval,
+        ];
+        let others = roles.into_iter().zip(others);
+        let elsewhere = others.filter(|(role, _)| gathers && !self.plays(*role));
+        let sources = telemetry::Sources {
+            spans: surroundings.spans.clone(),
+            metrics: surroundings.metrics.clone(),
+            roles: self.options.roles.iter().map(ToString::to_string).collect(),
+            peers: elsewhere
+                .map(|(role, channel)| (role, channel.in_name_of(&name)))
+                .collect(),
+            checks: telemetry::Checks {
+                options: self.options.clone(),
+                readiness: surroundings.readiness.clone(),
+                certificates: surroundings.certificates(),
+                index: index.map(commonplace_index::Index::watch),
+            },
+        };
+        self.layered(Routes::new(telemetry::server(sources)))
+    }
+
+    /// Has the process and its services tell what they count.
+    fn measure(
+        &self,
+        journal: Option<&commonplace_journal::Journal>,
+        policy: Option<&commonplace_policy::Policies>,
+        index: Option<&commonplace_index::Index>,
+        retrieval: Option<&commonplace_retrieval::Retrieval>,
+    ) {
+        let Surroundings {
+            metrics,
+            readiness,
+            spans,
+            ..
+        } = &self.surroundings;
+        let gateway_tls = self.surroundings.gateway_tls.clone();
+        let folder = self.options.data_dir.clone();
+        telemetry::register(metrics, spans, readiness, folder, gateway_tls);
+        let mut databases = Vec::new();
+        if let Some(journal) = journal {
+            journal.register(metrics);
+            databases.push(("journal", journal.database().clone()));
+        }
+        if let Some(policy) = policy {
+            databases.push(("policy", policy.database().clone()));
+        }
+        if let Some(index) = index {
+            index.register(metrics);
+        }
+        if let Some(retrieval) = retrieval {
+            retrieval.register(metrics);
+            databases.push(("retrieval", retrieval.database().clone()));
+        }
+        let pools = Box::new(PoolMetrics(databases));
+        metrics.register(|registry| registry.register_collector(pools));
     }
 
     fn plays(&self, role: Role) -> bool {
@@ -358,13 +416,17 @@ impl Start<'_> {
     /// A channel to a service that has started here. From now on it is ready.
     fn here(&self, role: Role, routes: Routes) -> Channel {
         self.surroundings.readiness.set(role.service(), true);
+        self.layered(routes)
+    }
+
+    fn layered(&self, routes: Routes) -> Channel {
         let limits = Limits {
             concurrent_calls: self.options.concurrent_calls,
             ..Limits::default()
         };
         let metrics = self.surroundings.metrics.clone();
-        let layered = Layered::new(routes.prepare(), limits, metrics);
-        Channel::in_process(layered.authorized(Arc::new(self.access.clone())))
+        let layered = Layered::new(routes.prepare(), limits, metrics.clone());
+        Channel::in_process(layered.authorized(Arc::new(self.access.clone()))).measured(metrics)
     }
 
     /// The name in which the services of this process call others.
@@ -373,7 +435,8 @@ impl Start<'_> {
     }
 
     fn elsewhere(&self, role: Role) -> Result<Channel, Invalid> {
-        peers::channel(self.options, role, self.surroundings.tls.as_ref())
+        let channel = peers::channel(self.options, role, self.surroundings.tls.as_ref())?;
+        Ok(channel.measured(self.surroundings.metrics.clone()))
     }
 
     /// Each service has a folder or a schema of its own, and looks into no other.
@@ -391,6 +454,10 @@ impl Start<'_> {
             }
         });
     }
+}
+
+fn plays_gateway(options: &NodeOptions) -> bool {
+    options.roles.contains(&Role::Gateway)
 }
 
 /// Takes the data folder if a service of this process keeps something in it.

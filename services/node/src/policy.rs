@@ -47,11 +47,12 @@ impl Policy {
         let channel = match &policies {
             Some(policies) => {
                 let metrics = surroundings.metrics.clone();
-                let service = Layered::new(routes(policies).prepare(), Limits::default(), metrics);
-                Channel::in_process(service)
+                let routes = routes(policies).prepare();
+                Channel::in_process(Layered::new(routes, Limits::default(), metrics))
             }
             None => peers::channel(options, Role::Policy, surroundings.tls.as_ref())?,
         };
+        let channel = channel.measured(surroundings.metrics.clone());
         let source = PolicySource::new(channel.in_name_of(&own_name(options, surroundings)));
         let source = Arc::new(source);
         Ok(Self {

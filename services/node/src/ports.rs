@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use commonplace_access::Mode;
 use commonplace_rpc::AllowList;
-use commonplace_rpc::Tls;
 use commonplace_rpc::server::{HealthPort, Server, ServerError, ServerOptions};
 
 use crate::node::{Node, NodeError, Surroundings};
@@ -69,18 +68,13 @@ impl Ports {
             health: None,
         };
         if !options.health_listen.is_empty() {
-            let readiness = &surroundings.readiness;
-            ports.health = Some(
-                HealthPort::bind(&options.health_listen, readiness, &surroundings.metrics).await?,
-            );
+            let (readiness, metrics) = (&surroundings.readiness, &surroundings.metrics);
+            let port = HealthPort::bind(&options.health_listen, readiness, metrics).await?;
+            ports.health = Some(port);
         }
         if gateway {
-            let tls = match options.gateway_tls.is_on() {
-                true => Some(Tls::start(&options.gateway_tls, None).map_err(NodeError::from)?),
-                false => None,
-            };
             let settings = ServerOptions {
-                tls,
+                tls: surroundings.gateway_tls.clone(),
                 allow: None,
                 readiness: surroundings.readiness.clone(),
                 max_connections: options.gateway.max_connections,

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use commonplace_storage::{Database, Place};
 use commonplace_types::{Clock, Invalid, PolicyId, TenantName, Timestamp};
+use tracing::Instrument;
 
 use crate::config::Options;
 use crate::error::PolicyError;
@@ -245,7 +246,7 @@ impl Catalog {
     }
 
     /// The database, for what else is kept in it; open as long as the catalog.
-    pub(crate) fn database(&self) -> Database {
+    pub(crate) fn database(&self) -> &Database {
         self.inner.store.database()
     }
 
@@ -292,7 +293,7 @@ impl Catalog {
 async fn to_the_end<T: Send + 'static>(
     work: impl Future<Output = Result<T, PolicyError>> + Send + 'static,
 ) -> Result<T, PolicyError> {
-    tokio::spawn(work)
+    tokio::spawn(work.in_current_span())
         .await
         .unwrap_or(Err(PolicyError::Interrupted))
 }

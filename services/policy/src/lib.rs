@@ -38,7 +38,7 @@ use std::sync::Arc;
 use commonplace_access::credential::key::{Randomness, SystemRandomness};
 use commonplace_proto::policy::access_service_server::AccessServiceServer;
 use commonplace_proto::policy::policy_service_server::PolicyServiceServer;
-use commonplace_storage::{Place, SchemaState, StorageError};
+use commonplace_storage::{Database, Place, SchemaState, StorageError};
 use commonplace_types::Clock;
 
 pub use access::AccessError;
@@ -84,7 +84,7 @@ pub async fn start_with(
         clock,
         randomness,
     };
-    let keeper = access::Keeper::new(catalog.database(), surroundings);
+    let keeper = access::Keeper::new(catalog.database().clone(), surroundings);
     Ok(Policies {
         service: service::Service { catalog },
         access: access::service::Service { keeper },
@@ -100,6 +100,11 @@ impl Policies {
     /// The generated server for keys, grants and authorization policies.
     pub fn access_service(&self) -> AccessServiceServer<access::service::Service> {
         AccessServiceServer::new(self.access.clone())
+    }
+
+    /// What policies, keys and grants are kept in.
+    pub fn database(&self) -> &Database {
+        self.service.catalog.database()
     }
 
     /// Ends what is under way and closes the database.

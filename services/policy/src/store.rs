@@ -36,8 +36,8 @@ impl Store {
     }
 
     /// The database, for what else is kept in it.
-    pub(crate) fn database(&self) -> Database {
-        self.database.clone()
+    pub(crate) fn database(&self) -> &Database {
+        &self.database
     }
 
     /// Grows with every write of any process; none where this process is the only one.

@@ -4,14 +4,19 @@ use std::sync::Arc;
 
 use commonplace_rpc::convert::Filter;
 use commonplace_rpc::{Code, View, context};
+use commonplace_storage::Database;
 use commonplace_types::{
     Clock, CommitHash, Invalid, ProjectName, Reference, Right, TenantName, Timestamp,
 };
+
+use tracing::Instrument;
+use tracing::field::Empty;
 
 use crate::candidate::{Dense, Eligibility, Found, Passage, PassageKey, Statistics};
 use crate::client::{Choice, Upstream};
 use crate::config::Options;
 use crate::error::RetrievalError;
+use crate::metrics::Numbers;
 use crate::pack::{self, Draft, Pack};
 use crate::packing;
 use crate::plan::{DenseWish, LISTED_INELIGIBLE, MOST_CANDIDATES, Plan, Wish};
@@ -125,6 +130,7 @@ pub struct Engine {
     client: Upstream,
     store: Store,
     reuse: Reuse,
+    numbers: Numbers,
 }
 
 impl Engine {
@@ -136,7 +142,18 @@ impl Engine {
             client,
             store,
             reuse,
+            numbers: Numbers::new(),
         }
+    }
+
+    /// What is counted here.
+    pub(crate) fn numbers(&self) -> &Numbers {
+        &self.numbers
+    }
+
+    /// What packs are kept in.
+    pub(crate) fn database(&self) -> &Database {
+        self.store.database()
     }
 
     /// Makes a pack and keeps it; `durable` answers only when it is on disk.
@@ -150,8 +167,18 @@ impl Engine {
         let work = |policy| self.answered(&request, policy);
         let (key, answer) = self.client.by_policy(choice, work).await?;
         let tenant = context::tenant();
-        let known = self.keep(tenant, &answer.kept, durable).await?;
+        let keep = tracing::info_span!(
+            "keep",
+            commonplace.pack = answer.kept.id,
+            commonplace.reused = answer.reused
+        );
+        let known = self
+            .keep(tenant, &answer.kept, durable)
+            .instrument(keep)
+            .await?;
         self.reuse.remember(key, &answer.kept);
+        self.numbers
+            .answered(&answer.kept.pack, answer.reused || known);
         Ok(Answer {
             reused: answer.reused || known,
             ..answer
@@ -361,16 +388,24 @@ impl Engine {
             at_least: 0,
             ineligible_limit: LISTED_INELIGIBLE,
         };
-        let plan = Plan::new(&wish, &policy.rules, dense)?;
-        let found = self.client.search(&plan).await?;
+        let plan = tracing::info_span!("plan");
+        let plan = plan.in_scope(|| Plan::new(&wish, &policy.rules, dense))?;
+        let search = tracing::info_span!("search", commonplace.candidates = Empty);
+        let found = self.client.search(&plan).instrument(search.clone()).await?;
+        search.record("commonplace.candidates", found.candidates.len());
+        drop(search);
         let tokenizer = self.client.tokenizer(&recipe.project).await?;
         fill(recipe, policy, found, &plan.post_filter_tags, &tokenizer)
     }
 
     async fn finish(&self, draft: Draft) -> Result<Pack, RetrievalError> {
+        let keys = draft.keys();
+        let texts = tracing::info_span!("fetch texts", commonplace.passages = keys.len());
+        let project = &draft.pack.recipe.project;
         let passages = self
             .client
-            .passages(&draft.pack.recipe.project, &draft.keys())
+            .passages(project, &keys)
+            .instrument(texts)
             .await?;
         Ok(draft.finish(passages))
     }
@@ -407,9 +442,20 @@ pub fn fill(
 ) -> Result<Draft, RetrievalError> {
     let candidates = std::mem::take(&mut found.candidates);
     let rules = &policy.rules;
-    let ranked = ranking::rank(candidates, rules, recipe.fusion, &found.dense, recipe.clock);
+    let fuse = tracing::info_span!("fuse", commonplace.candidates = candidates.len());
+    let ranked = fuse
+        .in_scope(|| ranking::rank(candidates, rules, recipe.fusion, &found.dense, recipe.clock));
+    drop(fuse);
     let budget = recipe.budget_tokens;
-    let packed = packing::pack(&ranked, rules, post_filter_tags, budget);
+    let pack = tracing::info_span!(
+        "pack",
+        commonplace.items = Empty,
+        commonplace.tokens = Empty
+    );
+    let packed = pack.in_scope(|| packing::pack(&ranked, rules, post_filter_tags, budget));
+    pack.record("commonplace.items", packed.included());
+    pack.record("commonplace.tokens", packed.used);
+    drop(pack);
     if let (0, Some(smallest)) = (packed.included(), packed.smallest_left_out) {
         return Err(RetrievalError::BudgetTooSmall { budget, smallest });
     }

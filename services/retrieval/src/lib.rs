@@ -25,6 +25,7 @@ mod error;
 pub mod fusion;
 pub mod json;
 pub mod knapsack;
+mod metrics;
 pub mod pack;
 pub mod packing;
 pub mod plan;
@@ -43,7 +44,8 @@ use std::sync::Arc;
 use commonplace_proto::retrieval::retrieval_service_server::RetrievalServiceServer;
 use commonplace_rpc::Channel;
 use commonplace_rpc::server::MESSAGE_BYTES;
-use commonplace_storage::{Place, SchemaState, StorageError};
+use commonplace_storage::{Database, Place, SchemaState, StorageError};
+use commonplace_telemetry::Metrics;
 use commonplace_types::Clock;
 
 pub use config::Options;
@@ -88,6 +90,16 @@ impl Retrieval {
         RetrievalServiceServer::new(self.service.clone())
             .max_decoding_message_size(MESSAGE_BYTES)
             .max_encoding_message_size(MESSAGE_BYTES)
+    }
+
+    /// Tells what is counted here with the metrics of the process.
+    pub fn register(&self, metrics: &Metrics) {
+        self.service.engine.numbers().register(metrics);
+    }
+
+    /// What packs are kept in.
+    pub fn database(&self) -> &Database {
+        self.service.engine.database()
     }
 
     /// Writes every pack that waits, then closes the database.

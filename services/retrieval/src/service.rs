@@ -71,7 +71,8 @@ impl RetrievalService for Service {
             .await
             .map_err(status)?;
         let pack = Some(convert::context_pack(&kept));
-        Ok(Response::new(proto::GetPackResponse { pack }))
+        let traceparent = kept.traceparent.clone();
+        Ok(Response::new(proto::GetPackResponse { pack, traceparent }))
     }
 
     async fn verify_pack(

@@ -8,11 +8,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use commonplace_rpc::context;
 use commonplace_storage::{Database, Migration, Place, SchemaState, StorageError};
 use commonplace_types::{TenantName, Timestamp};
 use sea_orm::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tracing::{Instrument, Span};
 
 use crate::config::Options;
 use crate::error::RetrievalError;
@@ -21,7 +23,18 @@ use crate::pack::{self, Pack};
 /// The SQLite file.
 const FILE: &str = "packs.db";
 
-const MIGRATIONS: &[Migration] = &[Migration {
+const MIGRATIONS: &[Migration] = &[PACKS, TRACES];
+
+/// The call that made a pack: beside its content, which must not depend on it.
+const TRACES: Migration = Migration {
+    version: 2,
+    name: "traces",
+    oldest: 1,
+    sqlite: &["ALTER TABLE pack ADD COLUMN traceparent TEXT NOT NULL DEFAULT ''"],
+    postgres: &["ALTER TABLE pack ADD COLUMN traceparent TEXT NOT NULL DEFAULT ''"],
+};
+
+const PACKS: Migration = Migration {
     version: 1,
     name: "packs",
     oldest: 1,
@@ -47,11 +60,12 @@ const MIGRATIONS: &[Migration] = &[Migration {
         // It is compressed already.
         "ALTER TABLE pack ALTER COLUMN content SET STORAGE EXTERNAL",
     ],
-}];
+};
 
 /// Packs are ids of their content, so whoever comes first wrote the same.
-const INSERT: &str = "INSERT INTO pack (tenant, id, project, created_micros, bytes, content)
-    VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING";
+const INSERT: &str =
+    "INSERT INTO pack (tenant, id, project, created_micros, bytes, content, traceparent)
+    VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING";
 /// How often packs are tried again when the database is away or busy, and after what wait: as long as a
 /// restart takes, and less than callers wait.
 const TRIES: u32 = 20;
@@ -73,6 +87,8 @@ pub struct Kept {
     pub content: Bytes,
     /// What they say.
     pub pack: Pack,
+    /// The call that made it; no part of its bytes.
+    pub traceparent: String,
 }
 
 impl Kept {
@@ -83,6 +99,7 @@ impl Kept {
             id: pack::id(&content),
             content,
             pack,
+            traceparent: context::traceparent(),
         }
     }
 }
@@ -94,6 +111,8 @@ struct Job {
     key: Key,
     kept: Arc<Kept>,
     created: Timestamp,
+    /// The call that made it, as its `traceparent`.
+    trace: String,
     answer: Option<Answer>,
 }
 
@@ -131,6 +150,11 @@ impl Store {
         })
     }
 
+    /// What packs are kept in.
+    pub(crate) fn database(&self) -> &Database {
+        &self.database
+    }
+
     /// Keeps a pack: at once in memory, soon on disk; `durable` waits for the disk. Says whether it was kept
     /// already, as far as memory knows.
     ///
@@ -155,6 +179,7 @@ impl Store {
             key: key.clone(),
             kept: kept.clone(),
             created,
+            trace: context::traceparent(),
             answer: durable.then_some(answer),
         };
         // Room first, so that what memory holds as unwritten is surely written.
@@ -189,11 +214,12 @@ impl Store {
     }
 
     async fn read(&self, tenant: &TenantName, id: &str) -> Result<Kept, RetrievalError> {
-        let sql = "SELECT content FROM pack WHERE tenant = ? AND id = ?";
+        let sql = "SELECT content, traceparent FROM pack WHERE tenant = ? AND id = ?";
         let values = vec![tenant.as_str().into(), id.into()];
         let row = self.database.query_one(sql, values).await?;
         let row = row.ok_or_else(|| RetrievalError::UnknownPack(id.to_owned()))?;
         let compressed: Vec<u8> = row.try_get_by_index(0).map_err(StorageError::from)?;
+        let traceparent = row.try_get_by_index(1).map_err(StorageError::from)?;
         let damaged = |problem: String| RetrievalError::Damaged {
             id: id.to_owned(),
             problem,
@@ -209,6 +235,7 @@ impl Store {
             id: found,
             content: content.into(),
             pack,
+            traceparent,
         })
     }
 
@@ -302,7 +329,7 @@ async fn write_behind(
 ) {
     while let Some(first) = jobs.recv().await {
         let batch = gather(first, &mut jobs, delay).await;
-        let result = write(&database, &batch).await;
+        let result = write(&database, &batch).instrument(span_of(&batch)).await;
         if let Err(error) = &result {
             tracing::error!(error, packs = batch.len(), "packs could not be kept");
         }
@@ -314,6 +341,24 @@ async fn write_behind(
             }
         }
     }
+}
+
+/// A batch belongs to the call whose pack came first, and follows from the others. Where it holds packs of several
+/// tenants it is told to none of them.
+fn span_of(batch: &[Job]) -> Span {
+    let tenant = batch.first().map(|job| job.key.0.as_str());
+    let tenant = tenant.filter(|tenant| batch.iter().all(|job| job.key.0.as_str() == *tenant));
+    let parent = batch.first().map(|job| job.trace.as_str());
+    let others = batch.iter().skip(1).map(|job| job.trace.as_str());
+    let link = (batch.len() > 1).then(|| others.collect::<Vec<_>>().join(" "));
+    tracing::info_span!(
+        "write packs",
+        service = "retrieval",
+        tenant,
+        parent,
+        link,
+        commonplace.batch.size = batch.len(),
+    )
 }
 
 /// Waits a little for more to write together, unless somebody waits for it.
@@ -385,6 +430,7 @@ fn row(((tenant, id), kept, created, content): Compressed) -> Vec<Value> {
         created.as_micros().into(),
         (kept.content.len() as i64).into(),
         content.into(),
+        kept.traceparent.as_str().into(),
     ]
 }
 

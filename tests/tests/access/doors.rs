@@ -83,8 +83,13 @@ async fn every_rpc_lets_in_whom_its_contract_says() {
     let people = people(&house).await;
     let mut tried = 0;
     for (path, method) in methods::all().filter(|(path, _)| path.starts_with("/commonplace.")) {
-        // Services call this one past the gateway, which refuses it to everybody.
-        let closed = path.ends_with("JournalService/Append");
+        // Services call the first past the gateway, which refuses it to everybody; operators show certificates.
+        let closed = [
+            "JournalService/Append",
+            "TelemetryService/GetMetrics",
+            "TelemetryService/RunChecks",
+        ];
+        let closed = closed.iter().any(|name| path.ends_with(name));
         let nobody = call(&house.channel(None), path, method).await;
         assert_eq!(nobody, Code::Unauthenticated, "nobody calls {path}");
         let forged = house.channel(Some(

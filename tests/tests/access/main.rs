@@ -6,5 +6,6 @@ mod common;
 mod doors;
 mod leaks;
 mod mesh;
+mod operators;
 mod parts;
 mod staleness;

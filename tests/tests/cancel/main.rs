@@ -75,6 +75,9 @@ fn rpcs(for_services: bool) -> Vec<(String, bool)> {
 }
 
 fn channel(channels: &Channels, rpc: &str) -> Channel {
+    if rpc.starts_with("telemetry.") {
+        return channels.telemetry.clone();
+    }
     let role: Role = rpc.split('.').next().unwrap().parse().unwrap();
     channels.to(role).clone()
 }

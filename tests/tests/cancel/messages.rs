@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use commonplace_proto::common::{EventDraft, Right};
 use commonplace_proto::ingest::ingest_report_request::Part;
-use commonplace_proto::{gateway, index, ingest, journal, policy, retrieval};
+use commonplace_proto::{gateway, index, ingest, journal, policy, retrieval, telemetry};
 use prost::Message;
 
 use super::Known;
@@ -180,6 +180,20 @@ pub fn messages(rpc: &str, known: &Known) -> Vec<Bytes> {
         .encode_to_vec(),
         "journal.v1.JournalService/ListTenants" => {
             journal::ListTenantsRequest::default().encode_to_vec()
+        }
+        "telemetry.v1.TelemetryService/GetTrace" => telemetry::GetTraceRequest {
+            trace_id: "0af7651916cd43dd8448eb211c80319c".into(),
+            ..Default::default()
+        }
+        .encode_to_vec(),
+        "telemetry.v1.TelemetryService/ListTraces" => {
+            telemetry::ListTracesRequest::default().encode_to_vec()
+        }
+        "telemetry.v1.TelemetryService/GetMetrics" => {
+            telemetry::GetMetricsRequest::default().encode_to_vec()
+        }
+        "telemetry.v1.TelemetryService/RunChecks" => {
+            telemetry::RunChecksRequest::default().encode_to_vec()
         }
         other => match other.strip_prefix("policy.v1.AccessService/") {
             Some(method) => access(method, known),

@@ -94,6 +94,7 @@ fn every_path_has_an_example() {
         "journal",
         "policy",
         "retrieval",
+        "telemetry",
     ] {
         let contract = page(&format!("proto/commonplace/{service}/v1/{service}.proto"));
         for verb in ["get", "put", "post"] {

@@ -147,3 +147,36 @@ async fn the_trace_of_the_caller_is_kept_with_what_it_wrote() {
     let events = served.get("/events").await;
     assert!(events.0.contains(trace), "{events:?}");
 }
+
+#[tokio::test]
+async fn every_answer_names_its_trace() {
+    let served = Served::start().await;
+    let trace = "0af7651916cd43dd8448eb211c80319c";
+    let header = format!("traceparent: 00-{trace}-b7ad6b7169203331-01");
+    let stranger = "host: rebound.example";
+    for (line, further, status) in [
+        ("GET /policies", None, 200),
+        ("GET /health", None, 200),
+        ("GET /nowhere", None, 404),
+        ("DELETE /events", None, 405),
+        ("GET /packs/none", None, 404),
+        ("GET /policies", Some(stranger), 403),
+    ] {
+        let headers: Vec<&str> = [header.as_str()].into_iter().chain(further).collect();
+        let answer = served.call(line, &headers, b"").await;
+        assert_eq!(answer.status(), status, "{line}: {answer:?}");
+        let named = format!("traceparent: 00-{trace}-");
+        assert!(answer.0.contains(&named), "{line}: {answer:?}");
+        // It is the gateway's own place that is told, which lies within the caller's.
+        assert!(!answer.0.contains("b7ad6b7169203331"), "{line}: {answer:?}");
+        if status != 200 {
+            assert_eq!(answer.json()["error"]["trace_id"], trace, "{line}");
+            assert!(answer.json()["error"]["request_id"].is_string(), "{line}");
+        }
+    }
+    for odd in ["traceparent: 00-0-0-01", "x-other: y"] {
+        let answer = served.call("GET /policies", &[odd], b"").await;
+        let given = answer.0.split("traceparent: 00-").nth(1).unwrap();
+        assert!(given.len() > 32 && !given.starts_with(trace), "{answer:?}");
+    }
+}

@@ -50,13 +50,14 @@ enum Attempt {
     },
 }
 
-/// Sends a call, again if that is allowed and helps.
+/// Sends a call, again if that is allowed and helps. `repeats`: counts the times beyond the first.
 /// Error: always a status with an `ErrorInfo`; transport failures are UNAVAILABLE.
 pub(crate) async fn send(
     shared: &Shared,
     only: Option<&Endpoint>,
     request: Request<Body>,
     deadline: Option<Instant>,
+    repeats: &mut u32,
 ) -> Result<Response<Body>, tonic::Status> {
     let facts = method(request.uri().path());
     let (head, body) = request.into_parts();
@@ -76,6 +77,7 @@ pub(crate) async fn send(
                 unreachable("the request was too long to be sent again", false).into_status(),
             );
         };
+        chosen(&picked.member.endpoint);
         let mut attempt = Request::from_parts(head.clone(), body);
         *attempt.uri_mut() = target(&picked.member.endpoint, head.uri.path());
         tell_principal(&mut attempt, picked.member.endpoint.secure);
@@ -127,12 +129,20 @@ pub(crate) async fn send(
                     problem = error.message,
                     "a call is sent again"
                 );
+                *repeats += 1;
                 tokio::time::sleep(pause).await;
             }
             (None, Some(answer)) => return Ok(answer),
             (None, None) => return Err(error.into_status()),
         }
     }
+}
+
+/// Says in the call's span where it goes; of several attempts the last remains.
+fn chosen(endpoint: &Endpoint) {
+    let span = tracing::Span::current();
+    span.record("server.address", endpoint.host.as_str());
+    span.record("server.port", endpoint.port);
 }
 
 /// A peer that does not see our certificate would not believe who the call is made for.

@@ -88,12 +88,15 @@ async fn probes_are_answered_on_a_port_of_their_own() {
     let port = HealthPort::bind("127.0.0.1:0", &readiness, &metrics)
         .await
         .unwrap();
-    metrics.call_refused();
+    metrics.call_refused("a.B/C");
     let page = get(&port, "/metrics").await;
-    assert!(
-        page.contains("commonplace_rpc_server_refused_total 1"),
-        "{page}"
-    );
+    for part in [
+        "application/openmetrics-text",
+        "commonplace_rpc_server_refused_total{rpc_method=\"a.B/C\"} 1",
+        "# EOF",
+    ] {
+        assert!(page.contains(part), "{part} in {page}");
+    }
     assert!(get(&port, "/health").await.starts_with("HTTP/1.1 503"));
     assert!(get(&port, "/live").await.starts_with("HTTP/1.1 200"));
     assert!(get(&port, "/other").await.starts_with("HTTP/1.1 404"));

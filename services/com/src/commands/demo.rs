@@ -103,6 +103,7 @@ fn in_own_folder(global: &Global, options: &NodeOptions) -> Global {
         settings: global.settings.iter().filter(is_model).cloned().collect(),
         project: global.project.clone(),
         json: global.json,
+        show_trace: false,
     }
 }
 

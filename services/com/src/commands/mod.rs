@@ -3,11 +3,13 @@
 mod authz;
 mod certs;
 mod demo;
+mod doctor;
 mod events;
 mod grants;
 mod index;
 mod ingest;
 mod keys;
+mod metrics;
 mod migrate;
 mod model;
 mod policy;
@@ -15,27 +17,53 @@ mod refs;
 mod retrieve;
 mod serve;
 mod token;
+mod trace;
 
+use commonplace_node::VERSION;
 use commonplace_proto::common::{Reference, reference::Point};
 use commonplace_proto::gateway::GetServerInfoRequest;
 use commonplace_proto::gateway::gateway_service_client::GatewayServiceClient;
+use commonplace_telemetry::{Identity, trace_of};
+use tracing::Instrument;
 
 use crate::cli::{AsOf, Cli, Command, Config, Global};
 use crate::{output, session};
 
 /// Does what was asked for.
 pub async fn run(cli: Cli) -> anyhow::Result<()> {
-    let global = &cli.global;
-    let _telemetry = match &cli.command {
+    let global = cli.global.clone();
+    let telemetry = match &cli.command {
         Command::Config(_) | Command::Certs(_) | Command::Token(_) => None,
         command => Some(start_telemetry(
-            global,
+            &global,
             matches!(command, Command::Serve(_)),
         )?),
     };
-    match cli.command {
+    let Some(telemetry) = telemetry else {
+        return dispatch(&global, cli.command).await;
+    };
+    let spans = telemetry.spans();
+    if let Command::Serve(arguments) = cli.command {
+        return serve::run(&global, arguments, spans).await;
+    }
+    let (name, started) = (cli.command.name(), std::time::SystemTime::now());
+    let span = tracing::info_span!(
+        target: "commonplace::rpc", "command", otel.name = name, service = "com",
+    );
+    let trace = trace_of(&span);
+    let done = dispatch(&global, cli.command).instrument(span).await;
+    if let Some(trace) = trace.filter(|_| global.show_trace) {
+        let ended = trace::ended(name, trace, started);
+        trace::own(&global, spans, trace, ended).await;
+    }
+    done
+}
+
+async fn dispatch(global: &Global, command: Command) -> anyhow::Result<()> {
+    match command {
         Command::Demo(arguments) => demo::run(global, arguments).await,
-        Command::Serve(arguments) => serve::run(global, arguments).await,
+        // It has no end that its trace could be shown at; see `run`.
+        Command::Serve(_) => Ok(()),
         Command::Ingest(arguments) => ingest::run(global, arguments).await,
         Command::Events(arguments) => events::list(global, arguments).await,
         Command::Log(arguments) => events::log(global, arguments).await,
@@ -57,6 +85,10 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Certs(command) => certs::run(global, command),
         Command::Config(Config::Dump) => dump(global),
         Command::Health => health(global).await,
+        Command::Trace(arguments) => trace::run(global, arguments).await,
+        Command::Metrics => metrics::run(global).await,
+        Command::Top(arguments) => metrics::top(global, arguments).await,
+        Command::Doctor => doctor::run(global).await,
     }
 }
 
@@ -66,7 +98,10 @@ fn start_telemetry(global: &Global, serving: bool) -> anyhow::Result<commonplace
     if !serving && options.log == commonplace_telemetry::Options::default().log {
         options.log = "warn".into();
     }
-    Ok(commonplace_telemetry::start(&options, "com")?)
+    let identity = Identity {
+        version: VERSION.to_owned(),
+    };
+    Ok(commonplace_telemetry::start(&options, &identity)?)
 }
 
 fn dump(global: &Global) -> anyhow::Result<()> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use commonplace_node::{Node, NodeOptions, Ports, Role, Surroundings, VERSION};
+use commonplace_telemetry::Spans;
 use commonplace_types::SystemClock;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -12,7 +13,7 @@ use crate::cli::{Global, Serve};
 use crate::{open_files, output, session};
 
 /// Binds, starts, becomes ready, and serves until it is told to stop. A second signal ends it at once.
-pub async fn run(global: &Global, arguments: Serve) -> anyhow::Result<()> {
+pub async fn run(global: &Global, arguments: Serve, spans: &Arc<Spans>) -> anyhow::Result<()> {
     let mut options = session::settings(global)?;
     if let Some(listen) = arguments.listen {
         options.listen = listen;
@@ -23,7 +24,7 @@ pub async fn run(global: &Global, arguments: Serve) -> anyhow::Result<()> {
     }
     options.gateway.max_connections =
         open_files::connections(options.gateway.max_connections, open_files::raise());
-    let surroundings = Surroundings::new(&options)?;
+    let surroundings = Surroundings::new(&options)?.with_spans(spans.clone());
     let ports = Ports::bind(&options, &surroundings).await?;
     let folder = options.data_dir.display().to_string();
     let node = Node::start_in(&options, Arc::new(SystemClock), surroundings)

@@ -93,7 +93,13 @@ impl Server {
 
     /// The same with further settings.
     pub fn start_with(folder: &Path, settings: &[&str]) -> Self {
+        Self::start_in(folder, settings, &[])
+    }
+
+    /// The same with variables of the environment.
+    pub fn start_in(folder: &Path, settings: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut command = com(folder);
+        command.envs(variables.iter().copied());
         for setting in settings {
             command.args(["--set", setting]);
         }
