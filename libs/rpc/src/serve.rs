@@ -237,7 +237,7 @@ where
 /// Asks who calls and whether they may, then serves.
 async fn serve<S>(
     mut inner: S,
-    request: Request<Body>,
+    mut request: Request<Body>,
     mut call: Call,
     authorize: Option<Arc<dyn Authorize>>,
 ) -> Result<Response<Body>, Infallible>
@@ -251,21 +251,24 @@ where
         }
         return context::scope(call, inner.call(request)).await;
     };
-    match admit(&authorize, request, &mut call).await {
-        Ok(request) => {
+    match admit(&authorize, &mut request, &mut call).await {
+        Ok(()) => {
             call.authorize = Some(authorize);
             context::scope(call, inner.call(request)).await
         }
-        Err(failure) => Ok(failure.into_status().into_http()),
+        Err(failure) => {
+            access::drain(request.into_body()).await;
+            Ok(failure.into_status().into_http())
+        }
     }
 }
 
 /// Error: UNIMPLEMENTED for a method that no contract knows, UNAUTHENTICATED, PERMISSION_DENIED.
 async fn admit(
     authorize: &Arc<dyn Authorize>,
-    mut request: Request<Body>,
+    request: &mut Request<Body>,
     call: &mut Call,
-) -> Result<Request<Body>, Failure> {
+) -> Result<(), Failure> {
     let path = request.uri().path();
     let method = method(path);
     let Some(access) = &method.access else {
@@ -279,7 +282,7 @@ async fn admit(
     call.principal = Some(principal.clone());
     call.method = Some(method);
     let Some(right) = access.right else {
-        return for_services(&principal, method).map(|()| request);
+        return for_services(&principal, method);
     };
     let decide = |right, parts| access::action(method, right, parts);
     call.view = match &access.over {
@@ -293,16 +296,15 @@ async fn admit(
             authorize.decide(&principal, member, None).await?
         }
         Over::Project(path) => {
-            let (head, body) = request.into_parts();
-            let opened = access::open(body).await?;
+            let opened = access::open(std::mem::take(request.body_mut())).await?;
+            *request.body_mut() = opened.body;
             let project = access::project_of(&opened.message, path)?;
-            request = Request::from_parts(head, opened.body);
             let action = decide(right, access.parts);
             authorize.decide(&principal, action, Some(&project)).await?
         }
     };
     debug_assert!(access.parts || call.view == View::Whole);
-    Ok(request)
+    Ok(())
 }
 
 fn for_services(principal: &Principal, method: &Method) -> Result<(), Failure> {
