@@ -73,7 +73,7 @@ async fn refused(channel: Channel) -> Failure {
     Failure::from_status(&status.unwrap_or_else(|| tonic::Status::ok("")))
 }
 
-/// Many, as few at a time as HTTP/2 takes from anybody.
+/// Many, as few at a time as HTTP/2 takes from anybody; and as many at once as it does not, unless told to.
 async fn all_refused(at_once: usize) {
     let layered = Layered::new(tower::service_fn(answer), Limits::default(), Metrics::new());
     let server = Server::bind("127.0.0.1:0").await.unwrap();
@@ -98,6 +98,11 @@ async fn all_refused(at_once: usize) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_survives_any_number_of_refusals() {
     all_refused(40).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_survives_many_small_calls_at_once() {
+    all_refused(1_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
