@@ -8,3 +8,4 @@ mod leaks;
 mod mesh;
 mod parts;
 mod staleness;
+mod streams;
