@@ -7,6 +7,7 @@
 //!
 //! Source: Cedar (cedarpolicy.com); an erroring policy is passed over there, so any error denies here.
 
+mod bounds;
 mod rules;
 mod schema;
 mod snapshot;

@@ -11,7 +11,7 @@ use commonplace_types::{
     ArtifactType, Digest, Principal, PrincipalKind, ProjectName, Right, Subject, TenantName,
 };
 
-use super::{Answer, Decided, Question, TYPES, Target, rules, schema, subject_uid, uid};
+use super::{Answer, Decided, Question, TYPES, Target, bounds, rules, schema, subject_uid, uid};
 
 /// Decisions that are kept at most; then all are forgotten.
 const KEPT: usize = 10_000;
@@ -175,6 +175,10 @@ fn shipped_set() -> Result<PolicySet, Complaint> {
 
 /// Adds each statement under an id of its own.
 fn add(set: &mut PolicySet, policy: &Policy, complaints: &mut Vec<Complaint>) {
+    if let Err(problem) = bounds::check(&policy.source) {
+        complaints.push(complaint(&policy.id, problem));
+        return;
+    }
     let parsed: PolicySet = match policy.source.parse() {
         Ok(parsed) => parsed,
         Err(error) => {
