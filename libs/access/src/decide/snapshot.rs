@@ -338,7 +338,9 @@ impl Snapshot {
         let view = match (all(&answers), project) {
             _ if !principal.in_scope(action.right, project) => None,
             (true, _) => Some(View::Whole),
-            (false, Some(project)) if action.parts => self.parts(principal, action, project),
+            (false, Some(project)) if action.parts && !forbidden(&answers) => {
+                self.parts(principal, action, project)
+            }
             (false, _) => None,
         };
         Decided { view, answers }
@@ -375,6 +377,14 @@ impl Snapshot {
         };
         Some(View::Parts(Arc::new(parts)))
     }
+}
+
+/// Whether a policy denies, and not only none allows. Who may not have a project has no part of it either.
+fn forbidden(answers: &[Answer]) -> bool {
+    let forbids = |answer: &Answer| !answer.policies.is_empty() || !answer.errors.is_empty();
+    answers
+        .iter()
+        .any(|answer| !answer.allowed && forbids(answer))
 }
 
 fn all(answers: &[Answer]) -> bool {

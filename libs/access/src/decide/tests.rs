@@ -265,6 +265,25 @@ fn parts_are_those_that_everybody_in_the_chain_may_see() {
     assert!(parts.authors.is_empty());
 }
 
+/// A policy may speak of the project alone; it is meant for all that is in it.
+#[test]
+fn who_may_not_have_a_project_has_no_part_of_it() {
+    let shop = project("shop");
+    let source = "forbid (principal, action in Action::\"read\", resource is Project) \
+        when { resource.name == \"shop\" };";
+    let error =
+        "forbid (principal, action, resource is Project) when { 9223372036854775807 + 1 == 0 };";
+    let reader = principal(PrincipalKind::User, "alice", &["reader"]);
+    let asked = action(QUERY, true);
+    for source in [source, error] {
+        let rules = snapshot(&[("freeze", source)], Vec::new());
+        assert_eq!(rules.view(&reader, asked, Some(&shop)), None, "{source}");
+    }
+    let rules = snapshot(&[("freeze", source)], Vec::new());
+    let other = rules.view(&reader, asked, Some(&project("other")));
+    assert_eq!(other, Some(View::Whole));
+}
+
 #[test]
 fn what_cannot_be_evaluated_denies() {
     // Within the types, but beyond the numbers.
