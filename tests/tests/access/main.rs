@@ -4,6 +4,7 @@
 
 mod common;
 mod doors;
+mod isolation;
 mod leaks;
 mod mesh;
 mod parts;
