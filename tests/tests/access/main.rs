@@ -8,5 +8,6 @@ mod isolation;
 mod leaks;
 mod mesh;
 mod parts;
+mod rotation;
 mod staleness;
 mod streams;
