@@ -4,11 +4,12 @@
 //! run them over this repository and over broken examples alike. [`mesh`] runs the services in each of their
 //! forms, [`proxy`] fails on purpose between them, [`load`] calls them steadily and accounts for what came of it,
 //! [`sink`] takes the traces that they send, [`story`] is what people do with them, told once for all forms,
-//! [`raw`] calls any rpc by its path.
+//! [`raw`] calls any rpc by its path, [`dice`] chooses what is tried.
 
 // This is code of tests: a failure is a panic that says where.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod dice;
 pub mod layering;
 pub mod load;
 pub mod mesh;

@@ -7,6 +7,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Buf, Bytes, BytesMut};
@@ -45,6 +46,26 @@ pub struct Action {
     pub right: Right,
     /// The caller makes do with parts of the project.
     pub parts: bool,
+}
+
+/// How much of a refused call's body is read, and for how long, before it is answered.
+const DRAINED_BYTES: usize = 64 << 10;
+const DRAINED_FOR: Duration = Duration::from_millis(100);
+
+/// Reads what is left of a refused call, within bounds. HTTP/2 resets a stream that is answered before its caller
+/// has sent all of it, and ends the connection of a caller who met many resets.
+pub(crate) async fn drain(mut body: Body) {
+    let rest = async {
+        let mut read = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            read += frame.data_ref().map_or(0, Bytes::len);
+            if read > DRAINED_BYTES {
+                return;
+            }
+        }
+    };
+    // Whoever sends more, or slower, is reset.
+    let _ = tokio::time::timeout(DRAINED_FOR, rest).await;
 }
 
 /// The first message of a call and its body, to be read from the start.

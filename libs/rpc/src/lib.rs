@@ -7,8 +7,8 @@
 //!   that live, and sends again what is safe to send again, within a budget.
 //! - Around each handler, [`serve::Layered`] restores them into [`context`], enforces the deadline, refuses
 //!   what exceeds the limit and whoever may not call, and records rate, errors and duration.
-//! - [`access`] asks what a caller may do, as the contract of each rpc says; [`principal`] carries who the call
-//!   is made for from service to service.
+//! - [`access`] asks what a caller may do, as the contract of each rpc says, and [`Again`] while a stream goes on;
+//!   [`principal`] carries who the call is made for from service to service.
 //! - [`Failure`] is what went wrong in a form that any client can act on; [`status()`] alone turns it into a
 //!   gRPC status with details, [`Failure::from_status`] back.
 //! - [`server`] binds early, is ready late, lets in whom [`AllowList`] names, and drains with a cap.
@@ -20,6 +20,7 @@
 //! hedging.
 
 pub mod access;
+mod again;
 mod allow;
 mod channel;
 mod compression;
@@ -29,6 +30,7 @@ mod failure;
 mod measure;
 pub mod methods;
 pub mod principal;
+mod raw;
 pub mod remote;
 pub mod serve;
 pub mod server;
@@ -36,10 +38,12 @@ pub mod tls;
 mod view;
 
 pub use access::{Action, Authorize};
+pub use again::Again;
 pub use allow::AllowList;
 pub use channel::{Channel, parse_grpc_timeout};
 pub use compression::Compression;
 pub use failure::{Code, DOMAIN, Failure, Reason, status};
+pub use raw::Raw;
 pub use remote::{Bearer, Endpoint, FixedList, RemoteOptions, Resolver, TransportOptions};
 pub use serve::{Layered, Limits};
 pub use tls::{PeerIdentity, Tls, TlsError, TlsOptions};

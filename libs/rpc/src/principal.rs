@@ -139,6 +139,7 @@ pub fn kind_from_proto(kind: proto::PrincipalKind) -> Result<PrincipalKind, Inva
 #[cfg(test)]
 mod tests {
     use commonplace_types::Timestamp;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -200,6 +201,27 @@ mod tests {
         receive(&mut request).unwrap();
         let own = request.extensions().get::<Arc<Principal>>().unwrap();
         assert!(own.is_service() && own.subject.as_str() == "journal");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_sent_as_a_principal_is_one_or_is_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200), encoded in any::<bool>()) {
+            let text = match encoded {
+                true => STANDARD_NO_PAD.encode(&bytes).into_bytes(),
+                false => bytes,
+            };
+            let Ok(value) = HeaderValue::from_bytes(&text) else {
+                return Ok(());
+            };
+            let mut request = Request::new(());
+            request.headers_mut().insert(HEADER, value);
+            request.extensions_mut().insert(peer("gateway"));
+            let received = receive(&mut request);
+            let principal = request.extensions().get::<Arc<Principal>>();
+            prop_assert_eq!(received.is_ok(), principal.is_some());
+            prop_assert!(principal.is_none_or(|principal| !principal.is_service()));
+            prop_assert!(request.headers().is_empty());
+        }
     }
 
     #[test]

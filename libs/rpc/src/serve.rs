@@ -8,14 +8,15 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use commonplace_telemetry::Metrics;
-use commonplace_types::{Principal, Right};
+use commonplace_types::{Principal, ProjectName, Right};
 use http::{HeaderMap, Request, Response};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::body::Body;
 use tower::Service;
 use tracing::Instrument;
 
-use crate::access::{self, Authorize};
+use crate::access::{self, Action, Authorize};
+use crate::again::Again;
 use crate::channel::{out_of_time, parse_grpc_timeout};
 use crate::context::{self, Call, Trace};
 use crate::measure::{self, Measure};
@@ -227,7 +228,7 @@ fn traced(mut answer: Response<Body>, measure: Measure, trace: Trace) -> Respons
 /// Asks who calls and whether they may, then serves.
 async fn serve<S>(
     mut inner: S,
-    request: Request<Body>,
+    mut request: Request<Body>,
     mut call: Call,
     authorize: Option<Arc<dyn Authorize>>,
 ) -> Result<Response<Body>, Infallible>
@@ -241,21 +242,29 @@ where
         }
         return context::scope(call, inner.call(request)).await;
     };
-    match admit(&authorize, request, &mut call).await {
-        Ok(request) => {
+    match admit(&authorize, &mut request, &mut call).await {
+        Ok(again) => {
             call.authorize = Some(authorize);
-            context::scope(call, inner.call(request)).await
+            let answer = context::scope(call, inner.call(request)).await?;
+            Ok(match again {
+                Some(again) => again.guard(answer),
+                None => answer,
+            })
         }
-        Err(failure) => Ok(failure.into_status().into_http()),
+        Err(failure) => {
+            access::drain(request.into_body()).await;
+            Ok(failure.into_status().into_http())
+        }
     }
 }
 
+/// Gives what to ask again while a stream goes on.
 /// Error: UNIMPLEMENTED for a method that no contract knows, UNAUTHENTICATED, PERMISSION_DENIED.
 async fn admit(
     authorize: &Arc<dyn Authorize>,
-    mut request: Request<Body>,
+    request: &mut Request<Body>,
     call: &mut Call,
-) -> Result<Request<Body>, Failure> {
+) -> Result<Option<Again>, Failure> {
     let path = request.uri().path();
     let method = method(path);
     let Some(access) = &method.access else {
@@ -273,30 +282,42 @@ async fn admit(
     call.principal = Some(principal.clone());
     call.method = Some(method);
     let Some(right) = access.right else {
-        return for_services(&principal, method).map(|()| request);
+        return for_services(&principal, method).map(|()| None);
     };
     let decide = |right, parts| access::action(method, right, parts);
-    call.view = match &access.over {
-        Over::Tenant => {
-            authorize
-                .decide(&principal, decide(right, false), None)
-                .await?
-        }
-        Over::Service => {
-            let member = decide(Right::Member, false);
-            authorize.decide(&principal, member, None).await?
-        }
+    let (action, project) = match &access.over {
+        Over::Tenant => (decide(right, false), None),
+        Over::Service => (decide(Right::Member, false), None),
         Over::Project(path) => {
-            let (head, body) = request.into_parts();
-            let opened = access::open(body).await?;
+            let opened = access::open(std::mem::take(request.body_mut())).await?;
+            *request.body_mut() = opened.body;
             let project = access::project_of(&opened.message, path)?;
-            request = Request::from_parts(head, opened.body);
-            let action = decide(right, access.parts);
-            authorize.decide(&principal, action, Some(&project)).await?
+            (decide(right, access.parts), Some(project))
         }
     };
+    call.view = authorize
+        .decide(&principal, action, project.as_ref())
+        .await?;
     debug_assert!(access.parts || call.view == View::Whole);
-    Ok(request)
+    let streams = method.server_streaming;
+    Ok(streams.then(|| again(authorize.clone(), principal, action, project)))
+}
+
+/// Asks as at the beginning of the call.
+fn again(
+    authorize: Arc<dyn Authorize>,
+    principal: Arc<Principal>,
+    action: Action,
+    project: Option<ProjectName>,
+) -> Again {
+    Again::new(move || {
+        let (authorize, principal) = (authorize.clone(), principal.clone());
+        let project = project.clone();
+        async move {
+            let decided = authorize.decide(&principal, action, project.as_ref());
+            decided.await.map(drop)
+        }
+    })
 }
 
 fn for_services(principal: &Principal, method: &Method) -> Result<(), Failure> {

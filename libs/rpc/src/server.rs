@@ -31,7 +31,9 @@ pub const MESSAGE_BYTES: usize = 64 << 20;
 /// What a peer may send of one message before it is read: most answers without waiting. Growing windows start small
 /// and learn only while data flows, which is too late for calls of some milliseconds.
 pub(crate) const STREAM_WINDOW: u32 = 1 << 20;
-/// The same of all messages of a connection, which is at most what an unread connection holds in memory.
+/// The same of all messages of a connection, which is at most what an unread connection holds in memory. HTTP/2 ends a
+/// connection on which many small frames wait to be read, as many as fit half of this window at 251 bytes each: enough
+/// for one of every stream.
 pub(crate) const CONNECTION_WINDOW: u32 = 4 << 20;
 /// Largest piece that a message is sent in.
 pub(crate) const FRAME_BYTES: u32 = 128 << 10;

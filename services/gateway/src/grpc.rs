@@ -5,7 +5,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use commonplace_rpc::{Code, Failure};
+use commonplace_rpc::methods::method;
+use commonplace_rpc::{Again, Code, Failure};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version};
 use tonic::body::Body;
 use tower::{Layer, Service, ServiceExt};
@@ -149,8 +150,11 @@ impl Service<Request<Body>> for Proxy {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let again = request.extensions_mut().remove::<Again>();
         let path = request.uri().path();
+        // A call that is answered once was decided on a moment ago.
+        let again = again.filter(|_| method(path).server_streaming);
         let refused = FOR_SERVICES.iter().filter(|_| !self.for_services);
         if let Some((_, instead)) = refused.into_iter().find(|(call, _)| *call == path) {
             let text = format!("`{path}` is for services only; call {instead}");
@@ -163,10 +167,13 @@ impl Service<Request<Body>> for Proxy {
             return Box::pin(std::future::ready(Ok(answer)));
         };
         Box::pin(async move {
-            Ok(channel
-                .oneshot(request)
-                .await
-                .unwrap_or_else(|error| tonic::Status::from_error(error).into_http()))
+            let answer = channel.oneshot(request).await;
+            let answer =
+                answer.unwrap_or_else(|error| tonic::Status::from_error(error).into_http());
+            Ok(match again {
+                Some(again) => again.guard(answer),
+                None => answer,
+            })
         })
     }
 }

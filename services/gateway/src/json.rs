@@ -13,11 +13,10 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
-use bytes::{Buf, Bytes};
-use commonplace_rpc::{Channel, Code, Failure};
+use bytes::Bytes;
+use commonplace_rpc::{Channel, Code, Failure, Raw};
 use prost_reflect::{DynamicMessage, MessageDescriptor, MethodDescriptor, SerializeOptions};
 use tokio::sync::Semaphore;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
 use crate::body::Intake;
 use crate::http_error::HttpError;
@@ -241,7 +240,7 @@ async fn send(channel: Channel, path: String, wire: Bytes) -> Result<Bytes, Http
         .ready()
         .await
         .map_err(|error| internal(error.to_string()))?;
-    let answer = client.unary(tonic::Request::new(wire), path, Wire).await?;
+    let answer = client.unary(tonic::Request::new(wire), path, Raw).await?;
     Ok(answer.into_inner())
 }
 
@@ -260,44 +259,6 @@ fn print(output: MessageDescriptor, wire: Bytes) -> Result<String, HttpError> {
 
 fn internal(text: String) -> HttpError {
     HttpError(Failure::new(Code::Internal, "GATEWAY").message(text))
-}
-
-/// Carries messages in their wire form, as they are.
-#[derive(Clone, Copy)]
-struct Wire;
-
-impl Codec for Wire {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Wire {
-    type Item = Bytes;
-    type Error = tonic::Status;
-
-    fn encode(&mut self, message: Bytes, out: &mut EncodeBuf<'_>) -> Result<(), tonic::Status> {
-        bytes::BufMut::put(out, message);
-        Ok(())
-    }
-}
-
-impl Decoder for Wire {
-    type Item = Bytes;
-    type Error = tonic::Status;
-
-    fn decode(&mut self, message: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, tonic::Status> {
-        Ok(Some(message.copy_to_bytes(message.remaining())))
-    }
 }
 
 #[cfg(test)]

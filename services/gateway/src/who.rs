@@ -8,7 +8,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use commonplace_access::credential::Authenticator;
 use commonplace_access::{Access, Mode};
-use commonplace_rpc::{Authorize, Code, Failure, PeerIdentity};
+use commonplace_rpc::{Again, Authorize, Code, Failure, PeerIdentity};
 use commonplace_types::Principal;
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue};
@@ -66,12 +66,16 @@ pub(crate) async fn identify(State(who): State<Who>, mut request: Request, next:
         request.headers().clone(),
         request.extensions().get::<PeerIdentity>().cloned(),
     );
-    match who.of(&headers, peer.as_ref()).await {
+    let found = who.of(&headers, peer.as_ref()).await;
+    match found {
         Ok(principal) => {
             request.headers_mut().remove(AUTHORIZATION);
             request.headers_mut().remove("x-api-key");
             tracing::Span::current().record("tenant", principal.tenant.as_str());
             request.extensions_mut().insert(principal);
+            if crate::grpc::is_grpc(request.headers()) {
+                request.extensions_mut().insert(again(who, headers, peer));
+            }
             next.run(request).await
         }
         Err(failure) if crate::grpc::is_grpc(request.headers()) => {
@@ -87,4 +91,16 @@ pub(crate) async fn identify(State(who): State<Who>, mut request: Request, next:
             answer
         }
     }
+}
+
+/// Asks whether what a caller showed is still good.
+fn again(who: Who, headers: HeaderMap, peer: Option<PeerIdentity>) -> Again {
+    let shown = Arc::new((who, headers, peer));
+    Again::new(move || {
+        let shown = shown.clone();
+        async move {
+            let (who, headers, peer) = &*shown;
+            who.of(headers, peer.as_ref()).await.map(drop)
+        }
+    })
 }

@@ -13,7 +13,7 @@ use commonplace_proto::{ingest, retrieval};
 use commonplace_rpc::context;
 use commonplace_rpc::server::Server;
 use commonplace_rpc::{Bearer, Channel, RemoteOptions};
-use commonplace_types::{SystemClock, TenantName};
+use commonplace_types::{Clock, SystemClock, TenantName};
 
 /// How fast changes take effect here, in milliseconds.
 pub const REFRESH_MS: u64 = 200;
@@ -29,6 +29,10 @@ pub struct House {
 
 impl House {
     pub async fn new() -> Self {
+        Self::with(Arc::new(SystemClock), |_| {}).await
+    }
+
+    pub async fn with(clock: Arc<dyn Clock>, change: impl FnOnce(&mut NodeOptions)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut options = NodeOptions {
             data_dir: folder.path().join("data"),
@@ -37,7 +41,8 @@ impl House {
         };
         options.access.mode = Mode::Required;
         options.access.refresh_ms = REFRESH_MS;
-        let node = Node::start(&options, Arc::new(SystemClock)).await.unwrap();
+        change(&mut options);
+        let node = Node::start(&options, clock).await.unwrap();
         let server = Server::bind("127.0.0.1:0").await.unwrap();
         server.open(node.public_routes());
         Self {

@@ -4,8 +4,11 @@
 
 mod common;
 mod doors;
+mod isolation;
 mod leaks;
 mod mesh;
 mod operators;
 mod parts;
+mod rotation;
 mod staleness;
+mod streams;

@@ -13,12 +13,27 @@ use commonplace_types::Invalid;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
 
-/// How long a fetched set is good without being asked for again.
-const FRESH: Duration = Duration::from_secs(300);
-/// Least time between two fetches, whatever for.
-const LEAST: Duration = Duration::from_secs(10);
-/// How long the last set holds when it cannot be had again.
-const STALE: Duration = Duration::from_secs(3_600);
+/// How long sets from an address hold.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    /// How long a fetched set is good without being asked for again.
+    pub(crate) fresh: Duration,
+    /// Least time between two fetches, whatever for.
+    pub(crate) least: Duration,
+    /// How long the last set holds when it cannot be had again; that of a file too.
+    pub(crate) stale: Duration,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self {
+            fresh: Duration::from_secs(300),
+            least: Duration::from_secs(10),
+            stale: Duration::from_secs(3_600),
+        }
+    }
+}
+
 /// How long a fetch may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Largest set in bytes.
@@ -61,6 +76,7 @@ impl Place {
 /// The keys of one issuer.
 pub(crate) struct Jwks {
     place: Place,
+    times: Times,
     held: Mutex<Held>,
     fetching: tokio::sync::Mutex<()>,
 }
@@ -83,10 +99,22 @@ pub(crate) struct Key {
     pub(crate) key: DecodingKey,
 }
 
+/// What the keys that are held are worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Worth {
+    /// They are used without asking.
+    Fresh,
+    /// They are used where no others can be had.
+    Last,
+    /// There are none, or they are too old.
+    Nothing,
+}
+
 impl Jwks {
-    pub(crate) fn new(place: Place) -> Self {
+    pub(crate) fn new(place: Place, times: Times) -> Self {
         Self {
             place,
+            times,
             held: Mutex::new(Held::default()),
             fetching: tokio::sync::Mutex::new(()),
         }
@@ -104,43 +132,53 @@ impl Jwks {
             let found = all.find(|key| key.id == id && key.algorithm == algorithm);
             found.map(|key| key.key.clone())
         };
-        let (keys, usable) = self.held();
-        let found = find(&keys);
-        if usable && found.is_some() || !self.may_ask(usable) {
-            return match usable {
-                true => Ok(found),
-                false => Err(unavailable(
-                    "it was asked for a moment ago, without success",
+        let without_asking = || {
+            let (keys, worth) = self.held();
+            let found = find(&keys);
+            match worth {
+                Worth::Fresh if found.is_some() => Some(Ok(found)),
+                _ if self.may_ask(worth) => None,
+                Worth::Fresh | Worth::Last => Some(Ok(found)),
+                Worth::Nothing => Some(Err(
+                    self.unavailable("it was asked for a moment ago, without success")
                 )),
-            };
+            }
+        };
+        if let Some(answer) = without_asking() {
+            return answer;
         }
         let _fetching = self.fetching.lock().await;
         // Whoever waited finds what the other fetched.
-        let (keys, usable) = self.held();
-        if usable && find(&keys).is_some() || !self.may_ask(usable) {
-            return Ok(find(&keys));
+        if let Some(answer) = without_asking() {
+            return answer;
         }
         let keys = self.fetch().await?;
         Ok(find(&keys))
     }
 
-    /// The keys that are held, and whether they may be used without asking.
-    fn held(&self) -> (Arc<Vec<Key>>, bool) {
+    /// The keys that are held, and what they are worth.
+    fn held(&self) -> (Arc<Vec<Key>>, Worth) {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = held.had_at.is_some_and(|at| at.elapsed() < FRESH);
-        let usable = match &self.place {
-            Place::Url(_) => fresh,
+        let had_within = |span| held.had_at.is_some_and(|at| at.elapsed() < span);
+        let fresh = match &self.place {
+            Place::Url(_) => had_within(self.times.fresh),
             Place::File(path) => held.file.is_some() && look(path) == held.file,
         };
-        (held.keys.clone(), usable)
+        let worth = match fresh {
+            true => Worth::Fresh,
+            false if had_within(self.times.stale) => Worth::Last,
+            false => Worth::Nothing,
+        };
+        (held.keys.clone(), worth)
     }
 
     /// A file is looked at whenever it changes; an address is asked now and then only.
-    fn may_ask(&self, usable: bool) -> bool {
+    fn may_ask(&self, worth: Worth) -> bool {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let least = self.times.least;
         match &self.place {
-            Place::File(_) => !usable,
-            Place::Url(_) => held.asked_at.is_none_or(|at| at.elapsed() >= LEAST),
+            Place::File(_) => worth != Worth::Fresh,
+            Place::Url(_) => held.asked_at.is_none_or(|at| at.elapsed() >= least),
         }
     }
 
@@ -161,7 +199,11 @@ impl Jwks {
                 held.file = seen;
                 Ok(held.keys.clone())
             }
-            Err(problem) if held.had_at.is_some_and(|at| at.elapsed() < STALE) => {
+            Err(problem)
+                if held
+                    .had_at
+                    .is_some_and(|at| at.elapsed() < self.times.stale) =>
+            {
                 tracing::warn!(
                     problem,
                     "an issuer's keys cannot be had; going on with the last"
@@ -170,18 +212,18 @@ impl Jwks {
             }
             Err(problem) => {
                 tracing::error!(problem, "an issuer's keys cannot be had");
-                Err(unavailable("the log of the server says why"))
+                Err(self.unavailable("the log of the server says why"))
             }
         }
     }
-}
 
-fn unavailable(detail: &str) -> Failure {
-    Failure::new(Code::Unavailable, "ISSUER_UNAVAILABLE")
-        .retry_after(LEAST)
-        .message(format!(
-            "the keys of the token's issuer cannot be had: {detail}"
-        ))
+    fn unavailable(&self, detail: &str) -> Failure {
+        Failure::new(Code::Unavailable, "ISSUER_UNAVAILABLE")
+            .retry_after(self.times.least)
+            .message(format!(
+                "the keys of the token's issuer cannot be had: {detail}"
+            ))
+    }
 }
 
 fn look(path: &std::path::Path) -> Option<(SystemTime, u64)> {

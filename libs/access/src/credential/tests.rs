@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use commonplace_types::{ManualClock, SystemClock};
 use http::HeaderValue;
+use proptest::prelude::*;
 use ring::rand::SystemRandom;
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256,
@@ -430,6 +431,98 @@ async fn a_forged_token_is_refused_wherever_it_was_changed() {
     }
 }
 
+/// Any JSON, now and then what a claim may be.
+fn any_value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(|number| json!(number)),
+        (NOW - 100..NOW + 1_000).prop_map(Value::from),
+        "\\PC{0,20}".prop_map(Value::from),
+        Just(json!("acme")),
+        Just(json!(AUDIENCE)),
+        Just(json!(ISSUER)),
+        Just(json!("admin write:shop")),
+        Just(json!({"sub": "fixer", "act": {"sub": "planner"}})),
+        Just(json!({"x5t#S256": "AAAA"})),
+    ];
+    leaf.prop_recursive(3, 16, 4, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            proptest::collection::btree_map("sub|act|kind|x5t#S256|[a-z]{1,4}", inner, 0..4)
+                .prop_map(|fields| json!(fields)),
+        ]
+    })
+}
+
+/// Changes of a good token: a claim or a part of the header, and what it becomes; nothing: it is left out.
+fn any_changes() -> impl Strategy<Value = Vec<(bool, String, Option<Value>)>> {
+    let name =
+        "iss|aud|sub|exp|nbf|iat|jti|tenant|kind|scope|act|cnf|groups|alg|kid|typ|crit|x5c|jwk";
+    let change = (any::<bool>(), name, proptest::option::of(any_value()));
+    proptest::collection::vec(change, 0..4)
+}
+
+fn changed(mut value: Value, changes: &[(bool, String, Option<Value>)], header: bool) -> Value {
+    for (of_header, name, new) in changes {
+        let Some(fields) = value.as_object_mut().filter(|_| *of_header == header) else {
+            continue;
+        };
+        match new {
+            Some(new) => fields.insert(name.clone(), new.clone()),
+            None => fields.remove(name),
+        };
+    }
+    value
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(fuzz_cases()))]
+    /// Signed by the right key, whatever it says: taken is only what says what it must.
+    #[test]
+    fn a_token_is_taken_only_if_every_claim_is_right(changes in any_changes(), cut in proptest::option::weighted(0.1, any::<proptest::sample::Index>())) {
+        let setup = setup(|_| {});
+        let header = changed(json!({"alg": "EdDSA", "kid": "ed"}), &changes, true);
+        let claims = changed(claims(), &changes, false);
+        let mut token = setup.signer.sign(&header, &claims);
+        let whole = token.len();
+        token.truncate(cut.map_or(whole, |cut| cut.index(whole)));
+        let Ok(value) = HeaderValue::from_str(&format!("Bearer {token}")) else {
+            return Ok(());
+        };
+        let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let Ok(taken) = runtime.block_on(setup.who.authenticate(&headers, None)) else {
+            return Ok(());
+        };
+        let principal = taken.expect("something was shown");
+        prop_assert_eq!(token.len(), whole);
+        prop_assert_eq!(&header["alg"], "EdDSA");
+        prop_assert_eq!(&header["kid"], "ed");
+        prop_assert_eq!(&claims["iss"], ISSUER);
+        let audience = &claims["aud"];
+        let for_us = audience == AUDIENCE
+            || audience.as_array().is_some_and(|all| all.contains(&json!(AUDIENCE)));
+        prop_assert!(for_us, "{}", audience);
+        prop_assert!(claims["exp"].as_f64().unwrap() > NOW as f64 - 31.0);
+        prop_assert_eq!(claims["sub"].as_str(), Some(principal.subject.as_str()));
+        prop_assert_eq!(claims["tenant"].as_str(), Some(principal.tenant.as_str()));
+        prop_assert!(!principal.is_service());
+        prop_assert!(claims.get("cnf").is_none_or(Value::is_null));
+        let actors = std::iter::successors(claims.get("act"), |act| act.get("act"));
+        prop_assert_eq!(principal.actors.len(), actors.filter(|act| !act.is_null()).count());
+        let scope = claims.get("scope").filter(|scope| !scope.is_null());
+        prop_assert_eq!(principal.scopes.is_some(), scope.is_some());
+    }
+}
+
+/// How many cases are tried; `COM_FUZZ_CASES` may ask for more.
+fn fuzz_cases() -> u32 {
+    let asked = std::env::var("COM_FUZZ_CASES").ok();
+    asked.and_then(|text| text.parse().ok()).unwrap_or(256)
+}
+
 #[tokio::test]
 async fn a_bound_token_is_good_with_its_certificate_only() {
     let setup = setup(|_| {});
@@ -477,6 +570,91 @@ async fn keys_of_an_issuer_are_read_again_when_their_file_changes() {
         setup.show(&setup.signer.token(&claims())).await.is_err(),
         "the old key is gone"
     );
+}
+
+/// Gives a key set over HTTP as long as there is one, and counts how often it was asked for.
+struct KeyServer {
+    address: String,
+    set: Arc<Mutex<Option<String>>>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl KeyServer {
+    fn start(set: &str) -> Self {
+        use std::io::{Read, Write};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}/keys", listener.local_addr().unwrap());
+        let set = Arc::new(Mutex::new(Some(set.to_owned())));
+        let asked = Arc::new(AtomicUsize::new(0));
+        let (told, count) = (set.clone(), asked.clone());
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let _ = stream.read(&mut [0; 4_096]);
+                count.fetch_add(1, Ordering::SeqCst);
+                let answer = match told.lock().unwrap().clone() {
+                    Some(set) => format!(
+                        "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{set}",
+                        set.len()
+                    ),
+                    None => "HTTP/1.1 503 Away\r\nconnection: close\r\n\r\n".to_owned(),
+                };
+                let _ = stream.write_all(answer.as_bytes());
+            }
+        });
+        Self {
+            address,
+            set,
+            asked,
+        }
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+#[tokio::test]
+async fn keys_at_an_address_are_asked_for_seldom_and_hold_while_it_is_away() {
+    let signer = Signer::new();
+    let server = KeyServer::start(&signer.key_set());
+    let times = jwks::Times {
+        fresh: Duration::from_millis(300),
+        least: Duration::from_millis(100),
+        stale: Duration::from_millis(1_500),
+    };
+    let keys = jwks::Jwks::new(jwks::Place::url(&server.address).unwrap(), times);
+    let find = async |id: &str| keys.find(id, jsonwebtoken::Algorithm::EdDSA).await;
+    assert!(find("ed").await.unwrap().is_some());
+    // Whoever makes up keys does not make us ask for them each time.
+    for _ in 0..500 {
+        assert!(find("made-up").await.unwrap().is_none());
+    }
+    assert!(server.asked() <= 3, "asked {} times", server.asked());
+    // A new key is found at once, if none was looked for in vain a moment ago.
+    tokio::time::sleep(Duration::from_millis(120)).await;
+    let public = URL_SAFE_NO_PAD.encode(signer.stranger.public_key().as_ref());
+    let next = json!({"kty": "OKP", "crv": "Ed25519", "kid": "next", "x": public});
+    *server.set.lock().unwrap() = Some(json!({ "keys": [next] }).to_string());
+    assert!(find("next").await.unwrap().is_some());
+    assert!(find("ed").await.unwrap().is_none(), "it was taken away");
+    // The issuer is away: its last keys hold, for every call, and then no longer.
+    *server.set.lock().unwrap() = None;
+    let away = Instant::now();
+    tokio::time::sleep(Duration::from_millis(350)).await;
+    while away.elapsed() < Duration::from_millis(1_200) {
+        assert!(
+            find("next").await.unwrap().is_some(),
+            "after {:?}",
+            away.elapsed()
+        );
+        tokio::time::sleep(Duration::from_millis(7)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    let both = tokio::join!(find("next"), find("next"));
+    for failure in [both.0, both.1] {
+        assert_eq!(failure.unwrap_err().reason, "ISSUER_UNAVAILABLE");
+    }
 }
 
 #[tokio::test]

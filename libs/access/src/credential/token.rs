@@ -21,7 +21,7 @@ use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::jwks::{Jwks, Place};
+use super::jwks::{Jwks, Place, Times};
 use super::{crypto, refused};
 use crate::access::expired;
 use crate::config::{IssuerOptions, Options};
@@ -264,7 +264,7 @@ fn issuer(options: &IssuerOptions) -> Result<Issuer, Invalid> {
     Ok(Issuer {
         options: options.clone(),
         tenant,
-        keys: Jwks::new(place),
+        keys: Jwks::new(place, Times::default()),
     })
 }
 

@@ -7,6 +7,7 @@
 //!
 //! Source: Cedar (cedarpolicy.com); an erroring policy is passed over there, so any error denies here.
 
+mod bounds;
 mod rules;
 mod schema;
 mod snapshot;
@@ -23,6 +24,12 @@ use commonplace_types::{Principal, PrincipalKind, ProjectName, Subject, TenantNa
 pub use rules::shipped;
 pub use schema::schema;
 pub use snapshot::{Complaint, Grant, Grantee, Policy, Resource, Rules, Snapshot, check};
+
+/// Whether the shipped rules alone hold for a principal. What services may do is no tenant's to say, and who keeps
+/// the rules is asked by services; nor what whoever calls in development mode may do.
+pub fn by_shipped_rules_alone(principal: &Principal) -> bool {
+    principal.is_service() || *principal == Principal::developer()
+}
 
 /// The answer about one principal or actor.
 #[derive(Debug, Clone, PartialEq, Eq)]

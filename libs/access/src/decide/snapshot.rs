@@ -11,7 +11,7 @@ use commonplace_types::{
     ArtifactType, Digest, Principal, PrincipalKind, ProjectName, Right, Subject, TenantName,
 };
 
-use super::{Answer, Decided, Question, TYPES, Target, rules, schema, subject_uid, uid};
+use super::{Answer, Decided, Question, TYPES, Target, bounds, rules, schema, subject_uid, uid};
 
 /// Decisions that are kept at most; then all are forgotten.
 const KEPT: usize = 10_000;
@@ -175,6 +175,10 @@ fn shipped_set() -> Result<PolicySet, Complaint> {
 
 /// Adds each statement under an id of its own.
 fn add(set: &mut PolicySet, policy: &Policy, complaints: &mut Vec<Complaint>) {
+    if let Err(problem) = bounds::check(&policy.source) {
+        complaints.push(complaint(&policy.id, problem));
+        return;
+    }
     let parsed: PolicySet = match policy.source.parse() {
         Ok(parsed) => parsed,
         Err(error) => {
@@ -334,7 +338,9 @@ impl Snapshot {
         let view = match (all(&answers), project) {
             _ if !principal.in_scope(action.right, project) => None,
             (true, _) => Some(View::Whole),
-            (false, Some(project)) if action.parts => self.parts(principal, action, project),
+            (false, Some(project)) if action.parts && !forbidden(&answers) => {
+                self.parts(principal, action, project)
+            }
             (false, _) => None,
         };
         Decided { view, answers }
@@ -371,6 +377,14 @@ impl Snapshot {
         };
         Some(View::Parts(Arc::new(parts)))
     }
+}
+
+/// Whether a policy denies, and not only none allows. Who may not have a project has no part of it either.
+fn forbidden(answers: &[Answer]) -> bool {
+    let forbids = |answer: &Answer| !answer.policies.is_empty() || !answer.errors.is_empty();
+    answers
+        .iter()
+        .any(|answer| !answer.allowed && forbids(answer))
 }
 
 fn all(answers: &[Answer]) -> bool {

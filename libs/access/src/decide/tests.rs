@@ -265,6 +265,25 @@ fn parts_are_those_that_everybody_in_the_chain_may_see() {
     assert!(parts.authors.is_empty());
 }
 
+/// A policy may speak of the project alone; it is meant for all that is in it.
+#[test]
+fn who_may_not_have_a_project_has_no_part_of_it() {
+    let shop = project("shop");
+    let source = "forbid (principal, action in Action::\"read\", resource is Project) \
+        when { resource.name == \"shop\" };";
+    let error =
+        "forbid (principal, action, resource is Project) when { 9223372036854775807 + 1 == 0 };";
+    let reader = principal(PrincipalKind::User, "alice", &["reader"]);
+    let asked = action(QUERY, true);
+    for source in [source, error] {
+        let rules = snapshot(&[("freeze", source)], Vec::new());
+        assert_eq!(rules.view(&reader, asked, Some(&shop)), None, "{source}");
+    }
+    let rules = snapshot(&[("freeze", source)], Vec::new());
+    let other = rules.view(&reader, asked, Some(&project("other")));
+    assert_eq!(other, Some(View::Whole));
+}
+
 #[test]
 fn what_cannot_be_evaluated_denies() {
     // Within the types, but beyond the numbers.
@@ -315,6 +334,72 @@ fn a_wrong_policy_is_refused_with_every_complaint() {
         source: two.into(),
     };
     assert_eq!(check(&[own]).unwrap_err()[0].id, "two/2");
+}
+
+/// The deepest policies that are taken, each in another way, through everything that a policy goes through, with no
+/// more stack than a thread of a server has.
+#[test]
+fn the_deepest_policy_takes_no_more_stack_than_there_is() {
+    let when = |expression: String| {
+        format!("permit (principal, action, resource) when {{ {expression} }};")
+    };
+    let sources = [
+        when(format!("{}true{}", "(".repeat(31), ")".repeat(31))),
+        when(format!("{}true{}", "!(".repeat(31), ")".repeat(31))),
+        when(format!("{}true", "true && ".repeat(127))),
+        when(format!("{}true", "false || ".repeat(127))),
+        when(format!("{}1 == 1", "1 + ".repeat(125))),
+        when(format!("resource{}.name == \"x\"", ".tenant".repeat(124))),
+        when(format!("{}true", "if true then true else ".repeat(32))),
+        format!(
+            "permit (principal, action, resource) {};",
+            "when { true } ".repeat(128)
+        ),
+        when(format!(
+            "principal == {}principal{}",
+            "if (".repeat(15),
+            " == principal) then principal else principal".repeat(15)
+        )),
+    ];
+    let through = move || {
+        for source in sources {
+            let own = [Policy {
+                id: "deep".into(),
+                source: source.clone(),
+            }];
+            let Ok(rules) = Rules::new(&tenant("acme"), &own, &[]) else {
+                // Too deep for the schema's level, or of another type: refused, and nothing worse.
+                continue;
+            };
+            let admin = principal(PrincipalKind::User, "alice", &["admin"]);
+            let snapshot = Snapshot::new(1, rules);
+            let shop = project("shop");
+            let decided = snapshot.explain(&admin, action(QUERY, false), Some(&shop));
+            assert!(decided.view.is_some(), "{source}");
+        }
+    };
+    let thread = std::thread::Builder::new().stack_size(2 << 20);
+    thread.spawn(through).unwrap().join().unwrap();
+}
+
+#[test]
+fn a_policy_that_would_take_all_of_the_stack_is_refused() {
+    for bomb in [
+        format!("{}true{}", "(".repeat(30_000), ")".repeat(30_000)),
+        format!("{}true", "true && ".repeat(8_000)),
+        format!("{}1 == 1", "1+".repeat(30_000)),
+        format!("resource{}", ".tenant".repeat(9_000)),
+        format!("{}true", "if true then true else ".repeat(2_500)),
+        format!("{}{}", "[".repeat(30_000), "]".repeat(30_000)),
+    ] {
+        let own = Policy {
+            id: "bomb".into(),
+            source: format!("permit (principal, action, resource) when {{ {bomb} }};"),
+        };
+        let complaints = check(&[own]).unwrap_err();
+        assert_eq!(complaints.len(), 1);
+        assert!(complaints[0].problem.contains("at most"), "{complaints:?}");
+    }
 }
 
 proptest! {

@@ -8,6 +8,7 @@ mod compression;
 mod endpoints;
 mod health;
 mod limits;
+mod refusals;
 mod retries;
 mod rolling;
 mod tls;
