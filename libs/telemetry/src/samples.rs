@@ -107,7 +107,7 @@ fn describe(rest: &str, metrics: &mut BTreeMap<String, Metric>) {
 }
 
 /// `name{label="value",…} 1.5`, perhaps with an exemplar behind it.
-fn sample(line: &str) -> Option<(&str, Vec<(String, String)>, f64)> {
+fn sample(line: &str) -> Option<(&str, Labels, f64)> {
     let (name, rest) = match line.find(['{', ' ']) {
         Some(at) => line.split_at(at),
         None => return None,

@@ -24,6 +24,9 @@ use crate::{Journal, JournalError};
 /// What a message may take beyond its events' bytes: names, numbers, framing.
 const OVERHEAD: usize = 8 << 20;
 
+/// Projects of a page where no number is asked for.
+const PROJECTS: usize = 100;
+
 /// Serves a journal.
 #[derive(Clone)]
 pub struct Service {
@@ -63,7 +66,10 @@ impl JournalService for Service {
         request: Request<proto::ListProjectsRequest>,
     ) -> Result<Response<proto::ListProjectsResponse>, Status> {
         let request = request.into_inner();
-        let size = page_size_from_proto(request.page_size).map_err(failed)?;
+        let size = match page_size_from_proto(request.page_size).map_err(failed)? {
+            0 => PROJECTS,
+            size => size,
+        };
         let (tenant, mut token) = (context::tenant(), request.page_token);
         let mut projects = Vec::new();
         loop {

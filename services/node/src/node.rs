@@ -368,6 +368,7 @@ impl Start<'_> {
                 readiness: surroundings.readiness.clone(),
                 certificates: surroundings.certificates(),
                 index: index.map(commonplace_index::Index::watch),
+                stores: telemetry::Stores::default(),
             },
         };
         self.layered(Routes::new(telemetry::server(sources)))

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use commonplace_index::{Standing, Watch};
 use commonplace_proto::Timestamp;
@@ -11,12 +11,15 @@ use commonplace_rpc::Tls;
 use commonplace_rpc::server::Readiness;
 use commonplace_telemetry::Spans;
 use commonplace_telemetry::process::Usage;
+use tokio::sync::Mutex;
 
 use crate::migrate::schema_of;
 use crate::{NodeOptions, Role};
 
 /// How long one look may take.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long what was found of the stores is told again.
+const FRESH: Duration = Duration::from_secs(1);
 /// Commits that an index may lag behind without anybody minding.
 const LAG: u64 = 1_000;
 /// Time that a certificate should still be good for, and must.
@@ -37,17 +40,19 @@ pub(crate) struct Checks {
     pub(crate) certificates: Vec<(&'static str, Tls)>,
     /// The index, if it runs here.
     pub(crate) index: Option<Watch>,
+    pub(crate) stores: Stores,
 }
+
+/// What was found of the stores last. Each look opens connections of its own, so one is taken at a time, and those who
+/// ask meanwhile get the same.
+#[derive(Default)]
+pub(crate) struct Stores(Mutex<Option<(Instant, Vec<Check>)>>);
 
 impl Checks {
     /// Looks at everything, in a fixed order.
     pub(crate) async fn run(&self, spans: &Arc<Spans>) -> Vec<Check> {
         let mut checks = self.roles();
-        for role in [Role::Journal, Role::Policy, Role::Retrieval] {
-            if self.options.roles.contains(&role) {
-                checks.push(self.schema(role).await);
-            }
-        }
+        checks.extend(self.stores().await);
         if let Some(index) = &self.index {
             checks.push(index_lag(&index.standings()));
             checks.push(model(index.embedder(), &self.options.model_dir));
@@ -72,6 +77,21 @@ impl Checks {
             _ => fail(role.as_str(), "does not serve", "look at its log"),
         };
         self.options.roles.iter().map(one).collect()
+    }
+
+    async fn stores(&self) -> Vec<Check> {
+        let mut last = self.stores.0.lock().await;
+        if let Some((_, found)) = last.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
+            return found.clone();
+        }
+        let mut found = Vec::new();
+        for role in [Role::Journal, Role::Policy, Role::Retrieval] {
+            if self.options.roles.contains(&role) {
+                found.push(self.schema(role).await);
+            }
+        }
+        *last = Some((Instant::now(), found.clone()));
+        found
     }
 
     async fn schema(&self, role: Role) -> Check {

@@ -18,7 +18,7 @@ use commonplace_rpc::server::MESSAGE_BYTES;
 use commonplace_telemetry::{Metrics, Spans};
 
 use crate::Role;
-pub(crate) use checks::Checks;
+pub(crate) use checks::{Checks, Stores};
 pub(crate) use numbers::register;
 
 /// The full name of the service.
