@@ -7,14 +7,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
-use tonic::codec::CompressionEncoding;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 
 use crate::options::TelemetryError;
-use crate::otlp::{self, Resource};
+use crate::otlp::{About, Exporters};
 use crate::span::Span;
 use crate::spans::Spans;
 
@@ -22,10 +20,8 @@ use crate::spans::Spans;
 const BATCH: usize = 512;
 /// How long the first of a batch waits for others.
 const PERIOD: Duration = Duration::from_millis(500);
-/// How long a collector may take.
+/// How long a collector may take for one message. The exporter sends again within this, and no longer.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// A batch is sent again this often when the collector was away, after growing waits.
-const TRIES: u32 = 3;
 /// What is still held at the end is sent within this.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -57,7 +53,7 @@ impl Exporter {
     pub(crate) fn start(
         endpoint: &str,
         queue: usize,
-        resource: Resource,
+        about: About,
         spans: Arc<Spans>,
     ) -> Result<(Self, Outlet), TelemetryError> {
         let unusable = |problem: &str| TelemetryError::Otlp(problem.to_owned());
@@ -80,12 +76,12 @@ impl Exporter {
             .build()
             .map_err(TelemetryError::Thread)?;
         let work = move || {
-            let sender = Sender {
-                endpoint,
-                resource,
-                spans,
-            };
-            runtime.block_on(sender.run(waiting, stopped));
+            runtime.block_on(async {
+                // Opened within the runtime whose threads it uses.
+                let connection = endpoint.connect_timeout(TIMEOUT).timeout(TIMEOUT);
+                let exporters = Exporters::new(connection.connect_lazy(), about, TIMEOUT);
+                Sender { exporters, spans }.run(waiting, stopped).await;
+            });
             // Nobody may wait for it any more.
             let _ = end.send(());
         };
@@ -111,19 +107,16 @@ impl Drop for Exporter {
 }
 
 struct Sender {
-    endpoint: Endpoint,
-    resource: Resource,
+    exporters: Exporters,
     spans: Arc<Spans>,
 }
 
 impl Sender {
-    async fn run(self, mut waiting: mpsc::Receiver<Arc<Span>>, mut stopped: oneshot::Receiver<()>) {
-        let channel = self
-            .endpoint
-            .clone()
-            .connect_timeout(TIMEOUT)
-            .connect_lazy();
-        let client = TraceServiceClient::new(channel).send_compressed(CompressionEncoding::Gzip);
+    async fn run(
+        mut self,
+        mut waiting: mpsc::Receiver<Arc<Span>>,
+        mut stopped: oneshot::Receiver<()>,
+    ) {
         let mut batch = Vec::new();
         loop {
             let sending = async {
@@ -136,8 +129,7 @@ impl Sender {
                 {
                     batch.push(span);
                 }
-                self.send(client.clone(), &batch, TRIES).await;
-                batch.clear();
+                self.send(&mut batch).await;
             };
             tokio::select! {
                 biased;
@@ -145,56 +137,34 @@ impl Sender {
                 () = sending => {}
             }
         }
+        waiting.close();
         let rest = async {
-            // What was taken and perhaps not sent, and what still waits.
-            while let Ok(span) = waiting.try_recv() {
-                batch.push(span);
-            }
-            for part in batch.chunks(BATCH) {
-                self.send(client.clone(), part, 1).await;
+            // What was taken and not sent, and what still waits.
+            self.send(&mut batch).await;
+            while waiting.recv_many(&mut batch, BATCH).await > 0 {
+                self.send(&mut batch).await;
             }
         };
         let _ = tokio::time::timeout(GOODBYE, rest).await;
     }
 
-    async fn send(&self, client: TraceServiceClient<Channel>, batch: &[Arc<Span>], tries: u32) {
-        let request = otlp::request(&self.resource, batch);
-        let count = batch.len() as u64;
-        for attempt in 1..=tries {
-            let mut message = tonic::Request::new(request.clone());
-            message.set_timeout(TIMEOUT);
-            let mut client = client.clone();
-            let sent = tokio::time::timeout(TIMEOUT, client.export(message)).await;
-            let problem = match sent {
-                Ok(Ok(answer)) => {
-                    let partial = answer.into_inner().partial_success;
-                    let refused = partial.map_or(0, |partial| partial.rejected_spans.max(0) as u64);
-                    let refused = refused.min(count);
-                    self.spans.sent.inc_by(count - refused);
-                    self.spans.failed.inc_by(refused);
-                    return;
+    /// Sends a batch and empties it. Broken off, it keeps what was not sent for sure: that may come twice.
+    async fn send(&mut self, batch: &mut Vec<Arc<Span>>) {
+        for (service, spans) in self.exporters.apart(batch) {
+            let count = spans.len() as u64;
+            let sending = self.exporters.send(service, spans);
+            // The exporter's own time ends between two tries, never within one.
+            let sent = tokio::time::timeout(2 * TIMEOUT, sending).await;
+            match sent.unwrap_or_else(|_| Err("the collector does not answer".to_owned())) {
+                Ok(()) => {
+                    self.spans.sent.inc_by(count);
                 }
-                Ok(Err(status)) if !may_repeat(status.code()) => {
-                    tracing::warn!(problem = status.message(), "the collector refuses spans");
-                    break;
+                Err(problem) => {
+                    self.spans.failed.inc_by(count);
+                    tracing::debug!(problem, service, count, "spans could not be sent");
                 }
-                Ok(Err(status)) => status.message().to_owned(),
-                Err(_) => format!("no answer within {} s", TIMEOUT.as_secs()),
-            };
-            tracing::debug!(problem, attempt, "spans could not be sent");
-            if attempt < tries {
-                tokio::time::sleep(PERIOD * 2_u32.pow(attempt)).await;
             }
+            batch.retain(|span| span.service != service);
         }
-        self.spans.failed.inc_by(count);
     }
-}
-
-/// Source: OTLP 1.9, "OTLP/gRPC response": which codes a client may send again after.
-fn may_repeat(code: tonic::Code) -> bool {
-    use tonic::Code::{Aborted, Cancelled, DataLoss, DeadlineExceeded, OutOfRange, Unavailable};
-    matches!(
-        code,
-        Aborted | Cancelled | DataLoss | DeadlineExceeded | OutOfRange | Unavailable
-    )
 }

@@ -1,129 +1,155 @@
-//! Spans as OTLP has them.
+//! Spans as the exporter of `opentelemetry-otlp` takes them.
+//!
+//! A process plays several services, and a resource is the exporter's: each service has one, all over one connection.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::{
-    AnyValue, InstrumentationScope, KeyValue, any_value::Value as Said,
+use opentelemetry::trace::{
+    Link, SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
 };
-use opentelemetry_proto::tonic::resource::v1 as resource;
-use opentelemetry_proto::tonic::trace::v1::{
-    ResourceSpans, ScopeSpans, Span as Sent, Status, span, status::StatusCode,
+use opentelemetry::{InstrumentationScope, KeyValue};
+use opentelemetry_otlp::{
+    Compression, ExporterBuildError, SpanExporter, WithExportConfig, WithTonicConfig,
 };
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanExporter as _, SpanLinks};
+use tonic::transport::Channel;
 
 use crate::names::CONVENTIONS;
 use crate::span::{Kind, Span, Value};
 
 /// What the process says of itself with every batch.
 #[derive(Debug, Clone)]
-pub(crate) struct Resource {
+pub(crate) struct About {
     /// Names the process among others.
     pub(crate) instance: String,
     /// Of the program.
     pub(crate) version: String,
 }
 
-/// A batch as one message: the spans of each service under its own name.
-pub(crate) fn request(resource: &Resource, batch: &[Arc<Span>]) -> ExportTraceServiceRequest {
-    let mut services: BTreeMap<&str, Vec<Sent>> = BTreeMap::new();
-    for span in batch {
-        services.entry(span.service).or_default().push(sent(span));
+/// The exporters of a process, made when they are first needed.
+pub(crate) struct Exporters {
+    channel: Channel,
+    about: About,
+    timeout: Duration,
+    scope: InstrumentationScope,
+    by_service: BTreeMap<&'static str, SpanExporter>,
+}
+
+impl Exporters {
+    /// `timeout`: how long a batch may take, with all that is sent again.
+    pub(crate) fn new(channel: Channel, about: About, timeout: Duration) -> Self {
+        let scope = InstrumentationScope::builder("commonplace")
+            .with_version(about.version.clone())
+            .with_schema_url(CONVENTIONS)
+            .build();
+        Self {
+            channel,
+            about,
+            timeout,
+            scope,
+            by_service: BTreeMap::new(),
+        }
     }
-    let services = services.into_iter();
-    ExportTraceServiceRequest {
-        resource_spans: services
-            .map(|(service, spans)| of_service(resource, service, spans))
-            .collect(),
+
+    /// A batch by service, each with how many spans that are.
+    pub(crate) fn apart(&self, batch: &[Arc<Span>]) -> BTreeMap<&'static str, Vec<SpanData>> {
+        let mut services: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for span in batch {
+            let of_service = services.entry(span.service).or_default();
+            of_service.push(data(span, &self.scope));
+        }
+        services
+    }
+
+    /// Sends the spans of one service. Error: in words; none of them was taken, as far as is known.
+    pub(crate) async fn send(
+        &mut self,
+        service: &'static str,
+        spans: Vec<SpanData>,
+    ) -> Result<(), String> {
+        let exporter = self.of(service).map_err(|error| error.to_string())?;
+        let sent = exporter.export(spans).await;
+        sent.map_err(|error| error.to_string())
+    }
+
+    fn of(&mut self, service: &'static str) -> Result<&SpanExporter, ExporterBuildError> {
+        let free = match self.by_service.entry(service) {
+            Entry::Occupied(known) => return Ok(known.into_mut()),
+            Entry::Vacant(free) => free,
+        };
+        let mut exporter = SpanExporter::builder()
+            .with_tonic()
+            .with_channel(self.channel.clone())
+            .with_compression(Compression::Gzip)
+            .with_timeout(self.timeout)
+            .build()?;
+        exporter.set_resource(&resource(&self.about, service));
+        Ok(free.insert(exporter))
     }
 }
 
-fn of_service(resource: &Resource, service: &str, spans: Vec<Sent>) -> ResourceSpans {
+fn resource(about: &About, service: &str) -> Resource {
     let name = match service {
         "" => "commonplace".to_owned(),
         service => format!("commonplace-{service}"),
     };
-    ResourceSpans {
-        resource: Some(resource::Resource {
-            attributes: vec![
-                text("service.name", name),
-                text("service.namespace", "commonplace".to_owned()),
-                text("service.instance.id", resource.instance.clone()),
-                text("service.version", resource.version.clone()),
-            ],
-            ..Default::default()
-        }),
-        scope_spans: vec![ScopeSpans {
-            scope: Some(InstrumentationScope {
-                name: "commonplace".to_owned(),
-                version: resource.version.clone(),
-                ..Default::default()
-            }),
-            spans,
-            schema_url: CONVENTIONS.to_owned(),
-        }],
-        schema_url: CONVENTIONS.to_owned(),
-    }
+    let attributes = [
+        KeyValue::new("service.name", name),
+        KeyValue::new("service.namespace", "commonplace"),
+        KeyValue::new("service.instance.id", about.instance.clone()),
+        KeyValue::new("service.version", about.version.clone()),
+    ];
+    Resource::builder_empty()
+        .with_schema_url(attributes, CONVENTIONS)
+        .build()
 }
 
-fn sent(span: &Span) -> Sent {
-    let attributes = span.attributes.iter();
-    let links = span.links.iter();
-    let link = |(trace, span): &(u128, u64)| span::Link {
-        trace_id: trace.to_be_bytes().to_vec(),
-        span_id: span.to_be_bytes().to_vec(),
-        ..Default::default()
-    };
-    let parent = match span.parent {
-        0 => Vec::new(),
-        parent => parent.to_be_bytes().to_vec(),
-    };
-    Sent {
-        trace_id: span.trace.trace().to_be_bytes().to_vec(),
-        span_id: span.trace.span().to_be_bytes().to_vec(),
-        parent_span_id: parent,
-        name: span.name.to_string(),
-        kind: match span.kind {
-            Kind::Internal => span::SpanKind::Internal,
-            Kind::Server => span::SpanKind::Server,
-            Kind::Client => span::SpanKind::Client,
-            Kind::Consumer => span::SpanKind::Consumer,
-        } as i32,
-        start_time_unix_nano: span.start,
-        end_time_unix_nano: span.start + span.duration,
-        attributes: attributes.map(|(name, value)| said(name, value)).collect(),
-        links: links.map(link).collect(),
-        status: Some(Status {
-            message: String::new(),
-            code: match span.failed {
-                true => StatusCode::Error,
-                false => StatusCode::Unset,
-            } as i32,
-        }),
-        ..Default::default()
-    }
-}
-
-fn said(name: &str, value: &Value) -> KeyValue {
-    key_value(
-        name,
-        match value {
-            Value::Text(text) => Said::StringValue(text.to_string()),
-            Value::Number(number) => Said::IntValue(*number),
-            Value::Flag(flag) => Said::BoolValue(*flag),
-            Value::Real(real) => Said::DoubleValue(*real),
+fn data(span: &Span, scope: &InstrumentationScope) -> SpanData {
+    let start = UNIX_EPOCH + Duration::from_nanos(span.start);
+    let mut links = SpanLinks::default();
+    let followed = span.links.iter();
+    links
+        .links
+        .extend(followed.map(|(trace, span)| Link::with_context(context(*trace, *span))));
+    SpanData {
+        span_context: context(span.trace.trace(), span.trace.span()),
+        parent_span_id: SpanId::from(span.parent),
+        parent_span_is_remote: span.is_local_root && span.parent != 0,
+        span_kind: match span.kind {
+            Kind::Internal => SpanKind::Internal,
+            Kind::Server => SpanKind::Server,
+            Kind::Client => SpanKind::Client,
+            Kind::Consumer => SpanKind::Consumer,
         },
-    )
+        name: span.name.clone(),
+        start_time: start,
+        end_time: start + Duration::from_nanos(span.duration),
+        attributes: span.attributes.iter().map(said).collect(),
+        dropped_attributes_count: 0,
+        events: SpanEvents::default(),
+        links,
+        status: match span.failed {
+            true => Status::error(""),
+            false => Status::Unset,
+        },
+        instrumentation_scope: scope.clone(),
+    }
 }
 
-fn text(name: &str, text: String) -> KeyValue {
-    key_value(name, Said::StringValue(text))
+fn context(trace: u128, span: u64) -> SpanContext {
+    let (trace, span) = (TraceId::from(trace), SpanId::from(span));
+    SpanContext::new(trace, span, TraceFlags::SAMPLED, false, TraceState::NONE)
 }
 
-fn key_value(name: &str, value: Said) -> KeyValue {
-    KeyValue {
-        key: name.to_owned(),
-        value: Some(AnyValue { value: Some(value) }),
-        ..Default::default()
+fn said((name, value): &(&'static str, Value)) -> KeyValue {
+    match value {
+        Value::Text(text) => KeyValue::new(*name, text.to_string()),
+        Value::Number(number) => KeyValue::new(*name, *number),
+        Value::Flag(flag) => KeyValue::new(*name, *flag),
+        Value::Real(real) => KeyValue::new(*name, *real),
     }
 }

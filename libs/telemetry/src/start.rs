@@ -10,7 +10,7 @@ use tracing_subscriber::registry::LookupSpan;
 use crate::export::Exporter;
 use crate::lines::{Chosen, Lines, Sink, standard_error};
 use crate::options::{Options, TelemetryError};
-use crate::otlp::Resource;
+use crate::otlp::About;
 use crate::recorder::{Recorder, is_ours};
 use crate::spans::Spans;
 
@@ -76,11 +76,11 @@ fn made(
     let (exporter, outlet) = match options.otlp_endpoint.as_str() {
         "" => (None, None),
         endpoint => {
-            let resource = Resource {
+            let about = About {
                 instance: spans.process().to_owned(),
                 version: identity.version.clone(),
             };
-            let started = Exporter::start(endpoint, options.otlp_queue, resource, spans.clone())?;
+            let started = Exporter::start(endpoint, options.otlp_queue, about, spans.clone())?;
             (Some(started.0), Some(started.1))
         }
     };
