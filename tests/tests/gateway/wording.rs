@@ -159,7 +159,7 @@ async fn every_answer_names_its_trace() {
         ("GET /health", None, 200),
         ("GET /nowhere", None, 404),
         ("DELETE /events", None, 405),
-        ("GET /packs/none", None, 404),
+        ("GET /packs/none", None, 400),
         ("GET /policies", Some(stranger), 403),
     ] {
         let headers: Vec<&str> = [header.as_str()].into_iter().chain(further).collect();

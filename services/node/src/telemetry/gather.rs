@@ -46,11 +46,11 @@ where
             missing.push(absent(*role, "", "no endpoint takes calls"));
         }
         let role = *role;
-        for endpoint in endpoints.iter().cloned() {
-            let client =
-                Client::new(channel.to(&endpoint)).max_decoding_message_size(MESSAGE_BYTES);
+        for endpoint in endpoints.iter() {
+            let client = Client::new(channel.to(endpoint)).max_decoding_message_size(MESSAGE_BYTES);
             let asked = context::with_deadline(PATIENCE, call(client));
-            waiting.push(async move { (role, endpoint.to_string(), asked.await) });
+            let address = endpoint.to_string();
+            waiting.push(async move { (role, address, asked.await) });
         }
     }
     let mut seen = BTreeSet::from([own.to_owned()]);
