@@ -7,6 +7,8 @@
 //!   that live, and sends again what is safe to send again, within a budget.
 //! - Around each handler, [`serve::Layered`] restores them into [`context`], enforces the deadline, refuses
 //!   what exceeds the limit and whoever may not call, and records rate, errors and duration.
+//! - [`Edge`] stands before services that are called from outside: it refuses who calls too much, and lets in what
+//!   [`Admission`] finds can be served in time.
 //! - [`access`] asks what a caller may do, as the contract of each rpc says; [`principal`] carries who the call
 //!   is made for from service to service.
 //! - [`Failure`] is what went wrong in a form that any client can act on; [`status()`] alone turns it into a
@@ -20,11 +22,13 @@
 //! hedging.
 
 pub mod access;
+mod admission;
 mod allow;
 mod channel;
 mod compression;
 pub mod context;
 pub mod convert;
+mod edge;
 mod failure;
 pub mod methods;
 pub mod principal;
@@ -35,9 +39,11 @@ pub mod tls;
 mod view;
 
 pub use access::{Action, Authorize};
+pub use admission::{Admission, AdmissionOptions, Permit};
 pub use allow::AllowList;
 pub use channel::{Channel, parse_grpc_timeout};
 pub use compression::Compression;
+pub use edge::{Edge, Rates};
 pub use failure::{Code, DOMAIN, Failure, Reason, status};
 pub use remote::{Bearer, Endpoint, FixedList, RemoteOptions, Resolver, TransportOptions};
 pub use serve::{Layered, Limits};

@@ -8,6 +8,7 @@ mod grants;
 mod index;
 mod ingest;
 mod keys;
+mod limits;
 mod migrate;
 mod model;
 mod policy;
@@ -53,6 +54,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Keys(arguments) => keys::run(global, arguments).await,
         Command::Grants(arguments) => grants::run(global, arguments).await,
         Command::Authz(arguments) => authz::run(global, arguments).await,
+        Command::Limits(command) => limits::run(global, command).await,
         Command::Token(arguments) => token::run(global, arguments),
         Command::Certs(command) => certs::run(global, command),
         Command::Config(Config::Dump) => dump(global),
