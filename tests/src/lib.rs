@@ -11,6 +11,7 @@
 pub mod layering;
 pub mod load;
 pub mod mesh;
+pub mod overload;
 pub mod proxy;
 pub mod raw;
 pub mod story;
