@@ -21,7 +21,7 @@ impl AllowList {
     /// The mesh: each service is called by those that ARCHITECTURE.md draws an arrow from, and all of them by
     /// the gateway and by the role `operator`, which people call as.
     pub fn mesh() -> Self {
-        let arrows: [(&str, &[&str]); 7] = [
+        let arrows: [(&str, &[&str]); 8] = [
             (
                 "commonplace.journal.v1.JournalService",
                 &["ingest", "index"],
@@ -30,6 +30,10 @@ impl AllowList {
             ("commonplace.policy.v1.PolicyService", &["retrieval"]),
             (
                 "commonplace.policy.v1.AccessService",
+                &["journal", "ingest", "index", "retrieval"],
+            ),
+            (
+                "commonplace.policy.v1.AuditService",
                 &["journal", "ingest", "index", "retrieval"],
             ),
             ("commonplace.retrieval.v1.RetrievalService", &[]),

@@ -15,6 +15,7 @@ use tonic::body::Body;
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt};
 
+use crate::audit::Hop;
 use crate::context::{self, Call};
 use crate::remote::{self, Endpoint, Pool, RemoteOptions, Resolver};
 use crate::tls::PeerIdentity;
@@ -181,6 +182,8 @@ impl Service<Request<Body>> for Channel {
         if let Some(principal) = self.principal(call.as_ref()) {
             request.extensions_mut().insert(principal);
         }
+        let hop = Hop::next(call.as_ref(), request.extensions());
+        request.extensions_mut().insert(hop);
         let deadline = call.and_then(|call| call.deadline);
         let to = self.to.clone();
         Box::pin(async move {

@@ -9,6 +9,7 @@
 //!   what exceeds the limit and whoever may not call, and records rate, errors and duration.
 //! - [`access`] asks what a caller may do, as the contract of each rpc says; [`principal`] carries who the call
 //!   is made for from service to service.
+//! - [`audit`] records what was changed and what was refused, on its way to the audit log.
 //! - [`Failure`] is what went wrong in a form that any client can act on; [`status()`] alone turns it into a
 //!   gRPC status with details, [`Failure::from_status`] back.
 //! - [`server`] binds early, is ready late, lets in whom [`AllowList`] names, and drains with a cap.
@@ -21,6 +22,7 @@
 
 pub mod access;
 mod allow;
+pub mod audit;
 mod channel;
 mod compression;
 pub mod context;
@@ -34,7 +36,7 @@ pub mod server;
 pub mod tls;
 mod view;
 
-pub use access::{Action, Authorize};
+pub use access::{Action, Authorize, Because, Decision};
 pub use allow::AllowList;
 pub use channel::{Channel, parse_grpc_timeout};
 pub use compression::Compression;

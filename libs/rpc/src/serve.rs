@@ -15,7 +15,8 @@ use tonic::body::Body;
 use tower::Service;
 use tracing::Instrument;
 
-use crate::access::{self, Authorize};
+use crate::access::{self, Asked, Authorize};
+use crate::audit::{Recorder, Watch};
 use crate::channel::{out_of_time, parse_grpc_timeout};
 use crate::context::{self, Call, Trace};
 use crate::methods::{Method, Over, method};
@@ -52,6 +53,7 @@ pub struct Layered<S> {
     limits: Limits,
     metrics: Arc<Metrics>,
     authorize: Option<Arc<dyn Authorize>>,
+    recorder: Option<Recorder>,
 }
 
 impl<S> Layered<S> {
@@ -64,12 +66,19 @@ impl<S> Layered<S> {
             limits,
             metrics,
             authorize: None,
+            recorder: None,
         }
     }
 
     /// Has every call decided on before it is served. Without this everybody may call everything.
     pub fn authorized(mut self, authorize: Arc<dyn Authorize>) -> Self {
         self.authorize = Some(authorize);
+        self
+    }
+
+    /// Has what is changed and what is refused recorded. Only where calls are decided on.
+    pub fn audited(mut self, recorder: Recorder) -> Self {
+        self.recorder = Some(recorder);
         self
     }
 
@@ -220,7 +229,8 @@ where
         // The one that is ready is used up; its clone takes the next call.
         let next = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, next);
-        let served = serve(inner, request, call, self.authorize.clone()).instrument(span);
+        let guards = (self.authorize.clone(), self.recorder.clone());
+        let served = serve(inner, request, call, guards).instrument(span);
         Box::pin(async move {
             let deadline = deadline.unwrap_or(started + Duration::from_secs(3_600));
             let answer = match tokio::time::timeout_at(deadline.into(), served).await {
@@ -239,7 +249,7 @@ async fn serve<S>(
     mut inner: S,
     request: Request<Body>,
     mut call: Call,
-    authorize: Option<Arc<dyn Authorize>>,
+    (authorize, recorder): (Option<Arc<dyn Authorize>>, Option<Recorder>),
 ) -> Result<Response<Body>, Infallible>
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
@@ -251,12 +261,21 @@ where
         }
         return context::scope(call, inner.call(request)).await;
     };
+    let watch = Watch::new(recorder, request.extensions(), &mut call);
     match admit(&authorize, request, &mut call).await {
         Ok(request) => {
+            let pending = match watch.let_in(&call) {
+                Ok(pending) => pending,
+                Err(failure) => return Ok(failure.into_status().into_http()),
+            };
             call.authorize = Some(authorize);
-            context::scope(call, inner.call(request)).await
+            let answer = context::scope(call, inner.call(request)).await?;
+            Ok(pending.answered(answer).await)
         }
-        Err(failure) => Ok(failure.into_status().into_http()),
+        Err(failure) => {
+            watch.refused(&call, &failure);
+            Ok(failure.into_status().into_http())
+        }
     }
 }
 
@@ -271,36 +290,36 @@ async fn admit(
     let Some(access) = &method.access else {
         return Err(access::unknown(path));
     };
+    call.method = Some(method);
     let principal = match request.extensions_mut().remove::<Arc<Principal>>() {
         Some(principal) => principal,
         None => authorize.nobody()?,
     };
     call.tenant = principal.tenant.clone();
     call.principal = Some(principal.clone());
-    call.method = Some(method);
     let Some(right) = access.right else {
         return for_services(&principal, method).map(|()| request);
     };
-    let decide = |right, parts| access::action(method, right, parts);
-    call.view = match &access.over {
-        Over::Tenant => {
-            authorize
-                .decide(&principal, decide(right, false), None)
-                .await?
-        }
-        Over::Service => {
-            let member = decide(Right::Member, false);
-            authorize.decide(&principal, member, None).await?
-        }
+    let (right, parts, project) = match &access.over {
+        Over::Tenant => (right, false, None),
+        Over::Service => (Right::Member, false, None),
         Over::Project(path) => {
             let (head, body) = request.into_parts();
             let opened = access::open(body).await?;
             let project = access::project_of(&opened.message, path)?;
             request = Request::from_parts(head, opened.body);
-            let action = decide(right, access.parts);
-            authorize.decide(&principal, action, Some(&project)).await?
+            (right, access.parts, Some(project))
         }
     };
+    let action = access::action(method, right, parts);
+    let decision = authorize.decide(&principal, action, project.as_ref());
+    let decision = decision.await?;
+    call.asked = Some(Arc::new(Asked {
+        right,
+        project,
+        because: decision.because,
+    }));
+    call.view = decision.answer?;
     debug_assert!(access.parts || call.view == View::Whole);
     Ok(request)
 }
