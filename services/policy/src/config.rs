@@ -16,6 +16,8 @@ pub struct Options {
     pub max_grants: usize,
     /// Authorization policies a tenant may have besides the shipped ones, 1 MiB together; 1 to 1,000.
     pub max_access_policies: usize,
+    /// Days for which audit records are kept, at most 36,500; 0: for good.
+    pub audit_keep_days: u32,
 }
 
 impl Default for Options {
@@ -26,6 +28,7 @@ impl Default for Options {
             max_keys: 10_000,
             max_grants: 10_000,
             max_access_policies: 100,
+            audit_keep_days: 365,
         }
     }
 }

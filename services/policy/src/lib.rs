@@ -1,5 +1,6 @@
 //! Policies of two kinds: which rules a pack is made by, in versions that never change; and who may do what
-//! ([`access`]: keys, grants, authorization policies).
+//! ([`access`]: keys, grants, authorization policies). And the audit log of both and of all other services
+//! ([`audit`]).
 //!
 //! A pack names the policy version and the hash of its rules, and can be made again only if that version
 //! still says the same years later. So a version is never edited: a put adds the next one, and choosing
@@ -21,6 +22,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod access;
+pub mod audit;
 pub mod builtin;
 pub mod catalog;
 mod config;
@@ -34,14 +36,17 @@ mod store;
 mod yaml;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use commonplace_access::credential::key::{Randomness, SystemRandomness};
 use commonplace_proto::policy::access_service_server::AccessServiceServer;
+use commonplace_proto::policy::audit_service_server::AuditServiceServer;
 use commonplace_proto::policy::policy_service_server::PolicyServiceServer;
 use commonplace_storage::{Place, SchemaState, StorageError};
 use commonplace_types::Clock;
 
 pub use access::AccessError;
+pub use audit::AuditError;
 pub use config::Options;
 pub use error::PolicyError;
 
@@ -50,6 +55,7 @@ pub use error::PolicyError;
 pub struct Policies {
     service: service::Service,
     access: access::service::Service,
+    audit: audit::service::Service,
 }
 
 /// How the schema at a place stands beside what this program knows.
@@ -79,6 +85,11 @@ pub async fn start_with(
     randomness: Arc<dyn Randomness>,
 ) -> Result<Policies, PolicyError> {
     let catalog = catalog::Catalog::open(options.clone(), &place.into(), clock.clone()).await?;
+    let keep = match options.audit_keep_days {
+        0 => None,
+        days => Some(Duration::from_secs(u64::from(days) * 86_400)),
+    };
+    let log = audit::Log::start(catalog.database(), clock.clone(), keep);
     let surroundings = access::Surroundings {
         options,
         clock,
@@ -88,6 +99,7 @@ pub async fn start_with(
     Ok(Policies {
         service: service::Service { catalog },
         access: access::service::Service { keeper },
+        audit: audit::service::Service { log },
     })
 }
 
@@ -102,8 +114,15 @@ impl Policies {
         AccessServiceServer::new(self.access.clone())
     }
 
+    /// The generated server for the audit log.
+    pub fn audit_service(&self) -> AuditServiceServer<audit::service::Service> {
+        AuditServiceServer::new(self.audit.clone())
+            .max_decoding_message_size(commonplace_rpc::server::MESSAGE_BYTES)
+    }
+
     /// Ends what is under way and closes the database.
     pub async fn shutdown(self) -> Result<(), PolicyError> {
+        self.audit.log.end();
         self.service.catalog.close().await
     }
 }
