@@ -1,6 +1,7 @@
 //! What can be said on the command line.
 
 pub mod access;
+pub mod audit;
 
 use std::path::PathBuf;
 
@@ -9,6 +10,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use commonplace_node::Role;
 
 use access::{Authz, Grants, Keys, Token};
+use audit::Audit;
 
 const AFTER_HELP: &str = "Start with: com demo
 Exit codes: 0 done, 1 failed, 2 the input was refused, 3 the pack cannot be checked here";
@@ -179,6 +181,9 @@ pub enum Command {
     /// Who may do what, and why
     #[command(subcommand)]
     Authz(Authz),
+    /// The audit log: what was changed and what was refused
+    #[command(subcommand)]
+    Audit(Audit),
     /// Tokens that callers show
     #[command(subcommand)]
     Token(Token),

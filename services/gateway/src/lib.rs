@@ -49,6 +49,7 @@ pub fn start(
     let backends: Backends = Arc::new(backends);
     let numbers = metrics.clone();
     let shared = json::Shared::new(options);
+    let recorder = who.recorder().clone();
     Router::new()
         .merge(json::routes(&backends, &shared))
         .merge(report::routes(&backends, &shared))
@@ -58,14 +59,14 @@ pub fn start(
         )
         .route("/health", get(|| std::future::ready(HEALTHY)))
         .method_not_allowed_fallback(method_not_allowed)
-        .fallback_service(grpc::proxy(backends))
+        .fallback_service(grpc::proxy(backends, recorder.clone()))
         // Learns who calls; nothing behind it is reached by somebody who shows what is no good.
         .layer(axum::middleware::from_fn_with_state(who, who::identify))
         // Answers the browsers of allowed origins.
         .layer(grpc::cors(options))
         // Outermost: refuses web pages of other origins, and names that are not ours.
         .layer(axum::middleware::from_fn_with_state(
-            guard::Guard::new(options),
+            guard::Guard::new(options, recorder),
             guard::check,
         ))
 }

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use commonplace_rpc::audit::PeerAddress;
 use commonplace_rpc::context::{self, Call, Trace};
 use commonplace_rpc::{Code, Failure, parse_grpc_timeout};
 use commonplace_types::Principal;
@@ -48,6 +49,7 @@ fn read(head: &Parts, default_timeout: Duration) -> Result<Call, HttpError> {
         }
     };
     let mut call = Call::root(Some(timeout));
+    call.peer = head.extensions.get::<PeerAddress>().map(|peer| peer.0);
     if let Some(id) = header("x-request-id").filter(|id| !id.is_empty() && id.len() <= ID_BYTES) {
         call.request_id = id.to_owned();
     }

@@ -9,6 +9,7 @@ use commonplace_embed::Model;
 use commonplace_gateway::Who;
 use commonplace_gateway::service::Info;
 use commonplace_policy::Policies;
+use commonplace_rpc::audit::Recorder;
 use commonplace_rpc::server::Readiness;
 use commonplace_rpc::{Channel, Layered, Limits, Tls, TlsError};
 use commonplace_storage::{DataFolder, Place, StorageError};
@@ -156,6 +157,7 @@ pub struct Node {
     gateway: commonplace_gateway::Options,
     who: Who,
     uses: TellUses,
+    recorder: Recorder,
     retrieval: Option<commonplace_retrieval::Retrieval>,
     index: Option<commonplace_index::Index>,
     policy: Option<commonplace_policy::Policies>,
@@ -184,6 +186,7 @@ impl Node {
             options,
             clock,
             access: keeps.access,
+            recorder: keeps.recorder.clone(),
             surroundings,
         };
         let to_policy = start.policy(&keeps.channel, keeps.policies.as_ref());
@@ -203,7 +206,12 @@ impl Node {
                 gateway: to_gateway,
             },
             gateway: options.gateway.clone(),
-            who: Who::new(keeps.authenticator.clone(), start.access),
+            who: Who::new(
+                keeps.authenticator.clone(),
+                start.access,
+                keeps.recorder.clone(),
+            ),
+            recorder: keeps.recorder,
             uses: TellUses::start(keeps.authenticator),
             retrieval,
             index,
@@ -222,6 +230,11 @@ impl Node {
     /// Which services run here.
     pub fn roles(&self) -> &BTreeSet<Role> {
         &self.roles
+    }
+
+    /// What records denials.
+    pub(crate) fn recorder(&self) -> &Recorder {
+        &self.recorder
     }
 
     /// What the port for everybody offers: the gateway over all services, and reflection.
@@ -258,6 +271,8 @@ impl Node {
         if let Some(index) = self.index {
             index.shutdown().await;
         }
+        // Everybody who is answered has stopped to call; what was recorded goes to the policy service.
+        self.recorder.end().await;
         if let Some(policy) = self.policy
             && let Err(error) = policy.shutdown().await
         {
@@ -276,6 +291,7 @@ struct Start<'a> {
     options: &'a NodeOptions,
     clock: Arc<dyn Clock>,
     access: Access,
+    recorder: Recorder,
     surroundings: Surroundings,
     folder: Option<DataFolder>,
 }
@@ -364,7 +380,8 @@ impl Start<'_> {
         };
         let metrics = self.surroundings.metrics.clone();
         let layered = Layered::new(routes.prepare(), limits, metrics);
-        Channel::in_process(layered.authorized(Arc::new(self.access.clone())))
+        let authorized = layered.authorized(Arc::new(self.access.clone()));
+        Channel::in_process(authorized.audited(self.recorder.clone()))
     }
 
     /// The name in which the services of this process call others.

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use commonplace_access::audit::PolicySink;
 use commonplace_access::credential::Authenticator;
-use commonplace_access::{Access, PolicySource};
+use commonplace_access::{Access, Mode, PolicySource};
 use commonplace_policy::Policies;
+use commonplace_rpc::audit::Recorder;
 use commonplace_rpc::{Channel, Layered, Limits};
 use commonplace_types::Clock;
 use tokio::task::JoinHandle;
@@ -27,6 +29,8 @@ pub(crate) struct Policy {
     pub(crate) access: Access,
     /// Who callers are.
     pub(crate) authenticator: Authenticator,
+    /// What they change, and what they are refused.
+    pub(crate) recorder: Recorder,
 }
 
 impl Policy {
@@ -52,10 +56,14 @@ impl Policy {
             }
             None => peers::channel(options, Role::Policy, surroundings.tls.as_ref())?,
         };
-        let source = PolicySource::new(channel.in_name_of(&own_name(options, surroundings)));
-        let source = Arc::new(source);
+        let name = own_name(options, surroundings);
+        let source = Arc::new(PolicySource::new(channel.in_name_of(&name)));
+        let sink = Arc::new(PolicySink::new(channel.in_name_of(&name)));
+        let strict = options.access.mode == Mode::Required;
+        let recorder = Recorder::start(&options.audit, strict, name, clock.clone(), sink)?;
         Ok(Self {
             policies,
+            recorder: recorder.measured(&surroundings.metrics),
             channel,
             access: Access::new(&options.access, source.clone(), clock.clone())?,
             authenticator: Authenticator::new(&options.access, source, clock)?,
@@ -105,7 +113,9 @@ async fn tell(authenticator: &Authenticator) {
 
 /// All that the service answers.
 pub(crate) fn routes(policies: &Policies) -> Routes {
-    Routes::new(policies.service()).add_service(policies.access_service())
+    Routes::new(policies.service())
+        .add_service(policies.access_service())
+        .add_service(policies.audit_service())
 }
 
 /// The name in which a process calls others: a role that its certificate names, else the first that it plays.

@@ -29,6 +29,11 @@ pub struct House {
 
 impl House {
     pub async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// The same with other settings.
+    pub async fn with(change: impl FnOnce(&mut NodeOptions)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut options = NodeOptions {
             data_dir: folder.path().join("data"),
@@ -37,6 +42,7 @@ impl House {
         };
         options.access.mode = Mode::Required;
         options.access.refresh_ms = REFRESH_MS;
+        change(&mut options);
         let node = Node::start(&options, Arc::new(SystemClock)).await.unwrap();
         let server = Server::bind("127.0.0.1:0").await.unwrap();
         server.open(node.public_routes());

@@ -13,7 +13,7 @@ use tonic::Code;
 
 use super::common::{House, people};
 
-const PROJECT: &str = "vault";
+pub const PROJECT: &str = "vault";
 
 fn descriptor(method: &Method) -> MethodDescriptor {
     let (service, name) = method.name.split_once('/').unwrap();
@@ -27,7 +27,7 @@ fn descriptor(method: &Method) -> MethodDescriptor {
 }
 
 /// A request that says nothing but which project it is about.
-fn request(method: &Method) -> Bytes {
+pub fn request(method: &Method) -> Bytes {
     let mut message = DynamicMessage::new(descriptor(method).input());
     if let Over::Project(path) = &method.access.as_ref().unwrap().over {
         put(&mut message, path);
@@ -48,7 +48,7 @@ fn put(message: &mut DynamicMessage, path: &[u32]) {
 }
 
 /// Whether somebody gets past the door of an rpc, by what its contract says and nothing else.
-fn expected(who: &str, method: &Method) -> bool {
+pub fn expected(who: &str, method: &Method) -> bool {
     let access = method.access.as_ref().unwrap();
     let Some(right) = access.right else {
         return false;

@@ -1,5 +1,6 @@
 //! One module for each group of commands.
 
+mod audit;
 mod authz;
 mod certs;
 mod demo;
@@ -53,6 +54,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Keys(arguments) => keys::run(global, arguments).await,
         Command::Grants(arguments) => grants::run(global, arguments).await,
         Command::Authz(arguments) => authz::run(global, arguments).await,
+        Command::Audit(arguments) => audit::run(global, arguments).await,
         Command::Token(arguments) => token::run(global, arguments),
         Command::Certs(command) => certs::run(global, command),
         Command::Config(Config::Dump) => dump(global),
