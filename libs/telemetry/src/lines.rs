@@ -260,7 +260,7 @@ mod tests {
             tracing::info!(what = "a\nERROR b\u{1b}[2J", "news");
         });
         assert!(
-            lines[0].ends_with(" INFO news what=a\\nERROR b\\u{1b}[2J\n"),
+            lines[0].ends_with(" INFO news what=\"a\\nERROR b\\u001b[2J\"\n"),
             "{lines:?}"
         );
     }

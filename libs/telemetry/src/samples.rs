@@ -217,10 +217,10 @@ mod tests {
         assert!((series.sum - 5.05).abs() < 1e-9);
         let middle = quantile(&series.buckets, 0.5).unwrap();
         assert!((0.032..0.064).contains(&middle), "{middle}");
-        assert_eq!(
-            find("commonplace_rpc_server_refused_total").series[0].value,
-            1.0
-        );
+        let refused = find("commonplace_rpc_server_refused_total");
+        let of_method = |series: &&Series| series.label("rpc_method") == "a.B/C";
+        let refused: Vec<_> = refused.series.iter().filter(of_method).collect();
+        assert_eq!((refused.len(), refused[0].value), (1, 1.0));
         assert_eq!(quantile(&[(1.0, 0), (f64::INFINITY, 0)], 0.5), None);
         assert_eq!(quantile(&[(1.0, 0), (f64::INFINITY, 4)], 0.5), Some(1.0));
     }

@@ -96,9 +96,11 @@ impl Names {
 /// An rpc: its path, what its contract says of it, and its messages.
 pub type Rpc = (&'static str, &'static Method, MethodDescriptor);
 
-/// Every rpc of ours, by path.
+/// Every rpc of ours, by path. What telemetry tells, and whom, is decided by that service and shown in `operators`.
 pub fn rpcs() -> Vec<Rpc> {
-    let ours = methods::all().filter(|(path, _)| path.starts_with("/commonplace."));
+    let ours = methods::all().filter(|(path, _)| {
+        path.starts_with("/commonplace.") && !path.starts_with("/commonplace.telemetry.")
+    });
     ours.map(|(path, method)| {
         let (service, name) = method.name.split_once('/').unwrap();
         let service = commonplace_proto::pool()
