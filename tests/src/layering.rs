@@ -124,6 +124,7 @@ fn layer(name: &str) -> Option<u8> {
         | "commonplace-telemetry"
         | "commonplace-storage"
         | "commonplace-embed"
+        | "commonplace-limits"
         | "commonplace-rpc"
         | "commonplace-testkit" => 1,
         "commonplace-ingest"

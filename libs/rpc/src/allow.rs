@@ -32,6 +32,7 @@ impl AllowList {
                 "commonplace.policy.v1.AccessService",
                 &["journal", "ingest", "index", "retrieval"],
             ),
+            ("commonplace.policy.v1.LimitsService", &["journal"]),
             ("commonplace.retrieval.v1.RetrievalService", &[]),
             ("commonplace.ingest.v1.IngestService", &[]),
             ("commonplace.gateway.v1.GatewayService", &[]),

@@ -9,6 +9,9 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 /// The `domain` of every `ErrorInfo` we send.
 pub const DOMAIN: &str = "commonplace";
 
+/// Facts about a limit that was reached: whose it is, and what it allows.
+const QUOTA: [&str; 2] = ["quota_subject", "quota_allows"];
+
 /// The kind of a failure: what a caller should do next. Names and meaning are those of gRPC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Code {
@@ -99,6 +102,17 @@ impl Failure {
         self
     }
 
+    /// Names a limit that was reached: whose it is, for example `project:acme/shop`, and what it allows, for people.
+    pub fn quota(self, subject: &str, allows: &str) -> Self {
+        self.metadata(QUOTA[0], subject).metadata(QUOTA[1], allows)
+    }
+
+    /// The limit that was reached, if one was.
+    pub fn exceeded(&self) -> Option<(&str, &str)> {
+        let [subject, allows] = QUOTA.map(|key| self.metadata.get(key));
+        Some((subject?, allows?))
+    }
+
     /// Sets the text for people.
     pub fn message(mut self, text: impl Into<String>) -> Self {
         self.message = text.into();
@@ -131,6 +145,9 @@ impl Failure {
     /// The failure as a gRPC status with its details.
     pub fn into_status(self) -> tonic::Status {
         let mut details = ErrorDetails::new();
+        if let Some((subject, allows)) = self.exceeded() {
+            details.add_quota_failure_violation(subject, allows);
+        }
         let metadata: std::collections::HashMap<_, _> = self.metadata.into_iter().collect();
         details.set_error_info(self.reason, DOMAIN, metadata);
         if !self.fields.is_empty() {
@@ -223,6 +240,21 @@ mod tests {
             .message("branch `main` has moved");
         let received = Failure::from_status(&sent.clone().into_status());
         assert_eq!(received, sent);
+    }
+
+    #[test]
+    fn a_limit_that_was_reached_is_a_quota_failure() {
+        let sent = Failure::new(Code::ResourceExhausted, "QUOTA_EXCEEDED")
+            .quota("project:acme/shop", "at most 10 events");
+        let status = sent.clone().into_status();
+        let failure = status.get_details_quota_failure().unwrap();
+        assert_eq!(failure.violations.len(), 1);
+        assert_eq!(failure.violations[0].subject, "project:acme/shop");
+        let received = Failure::from_status(&status);
+        assert_eq!(
+            received.exceeded(),
+            Some(("project:acme/shop", "at most 10 events"))
+        );
     }
 
     #[test]

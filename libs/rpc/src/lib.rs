@@ -9,6 +9,8 @@
 //!   what exceeds the limit and whoever may not call, and records rate, errors and duration.
 //! - [`access`] asks what a caller may do, as the contract of each rpc says, and [`Again`] while a stream goes on;
 //!   [`principal`] carries who the call is made for from service to service.
+//! - [`Edge`] stands before services that are called from outside: it refuses who calls too much, and lets in what
+//!   [`Admission`] finds can be served in time.
 //! - [`Failure`] is what went wrong in a form that any client can act on; [`status()`] alone turns it into a
 //!   gRPC status with details, [`Failure::from_status`] back.
 //! - [`server`] binds early, is ready late, lets in whom [`AllowList`] names, and drains with a cap.
@@ -20,12 +22,14 @@
 //! hedging.
 
 pub mod access;
+mod admission;
 mod again;
 mod allow;
 mod channel;
 mod compression;
 pub mod context;
 pub mod convert;
+mod edge;
 mod failure;
 mod measure;
 pub mod methods;
@@ -38,10 +42,12 @@ pub mod tls;
 mod view;
 
 pub use access::{Action, Authorize};
+pub use admission::{Admission, AdmissionOptions, Permit};
 pub use again::Again;
 pub use allow::AllowList;
 pub use channel::{Channel, parse_grpc_timeout};
 pub use compression::Compression;
+pub use edge::{Edge, Rates};
 pub use failure::{Code, DOMAIN, Failure, Reason, status};
 pub use raw::Raw;
 pub use remote::{Bearer, Endpoint, FixedList, RemoteOptions, Resolver, TransportOptions};

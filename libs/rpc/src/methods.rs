@@ -25,6 +25,19 @@ pub struct Method {
     pub server_streaming: bool,
     /// What it asks of its caller; nobody may call one without.
     pub access: Option<Access>,
+    /// How much it costs to serve.
+    pub cost: Cost,
+}
+
+/// How much a method costs to serve: `commonplace.common.v1.Cost`. Ordered as calls are served when not all can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cost {
+    /// Looks up a little.
+    Cheap,
+    /// Neither.
+    Usual,
+    /// Searches, ranks, reads or writes much.
+    Expensive,
 }
 
 /// What a method asks of its caller: `commonplace.common.v1.Access`.
@@ -58,6 +71,7 @@ static FOREIGN: Method = Method {
     client_streaming: true,
     server_streaming: true,
     access: None,
+    cost: Cost::Usual,
 };
 
 static METHODS: LazyLock<BTreeMap<String, Method>> = LazyLock::new(|| {
@@ -76,13 +90,19 @@ fn table(set: &FileDescriptorSet) -> BTreeMap<String, Method> {
                     .options
                     .as_ref()
                     .map_or(0, |options| options.idempotency_level() as i32);
+                let described = described(&service, method.name());
+                let reads_only = level == IdempotencyLevel::NoSideEffects as i32;
                 let facts = Method {
                     name: format!("{service}/{}", method.name()),
                     repeatable: level != IdempotencyLevel::IdempotencyUnknown as i32,
-                    reads_only: level == IdempotencyLevel::NoSideEffects as i32,
+                    reads_only,
                     client_streaming: method.client_streaming(),
                     server_streaming: method.server_streaming(),
-                    access: described(&service, method.name()).as_ref().and_then(access),
+                    access: described.as_ref().and_then(access),
+                    cost: described
+                        .as_ref()
+                        .and_then(stated_cost)
+                        .unwrap_or(if reads_only { Cost::Cheap } else { Cost::Usual }),
                 };
                 methods.insert(format!("/{}", facts.name), facts);
             }
@@ -119,6 +139,22 @@ fn access(method: &MethodDescriptor) -> Option<Access> {
         over: over(&stated, &method.input())?,
         parts: flag("parts")?,
     })
+}
+
+/// Reads the cost option. Nothing if it is absent.
+fn stated_cost(method: &MethodDescriptor) -> Option<Cost> {
+    let extension =
+        commonplace_proto::pool().get_extension_by_name("commonplace.common.v1.cost")?;
+    match method
+        .options()
+        .get_extension(&extension)
+        .as_enum_number()?
+    {
+        1 => Some(Cost::Cheap),
+        2 => Some(Cost::Usual),
+        3 => Some(Cost::Expensive),
+        _ => None,
+    }
 }
 
 fn over(stated: &DynamicMessage, input: &MessageDescriptor) -> Option<Over> {
@@ -181,6 +217,38 @@ mod tests {
             .map(|(path, _)| path)
             .collect();
         assert!(silent.is_empty(), "nobody may call {silent:?}");
+    }
+
+    #[test]
+    fn what_a_method_costs_is_stated_or_follows_from_what_it_does() {
+        for (path, expected) in [
+            (
+                "/commonplace.journal.v1.JournalService/ListRefs",
+                Cost::Cheap,
+            ),
+            (
+                "/commonplace.gateway.v1.GatewayService/GetServerInfo",
+                Cost::Cheap,
+            ),
+            (
+                "/commonplace.journal.v1.JournalService/QueryEvents",
+                Cost::Usual,
+            ),
+            (
+                "/commonplace.journal.v1.JournalService/CreateTag",
+                Cost::Usual,
+            ),
+            (
+                "/commonplace.retrieval.v1.RetrievalService/Search",
+                Cost::Expensive,
+            ),
+            (
+                "/commonplace.ingest.v1.IngestService/Commit",
+                Cost::Expensive,
+            ),
+        ] {
+            assert_eq!(method(path).cost, expected, "{path}");
+        }
     }
 
     #[test]

@@ -328,7 +328,7 @@ fn for_services(principal: &Principal, method: &Method) -> Result<(), Failure> {
     Err(Failure::new(Code::PermissionDenied, "FOR_SERVICES_ONLY").message(text))
 }
 
-fn too_many() -> Failure {
+pub(crate) fn too_many() -> Failure {
     Failure::new(Code::ResourceExhausted, "TOO_MANY_CALLS")
         .retry_after(Duration::from_millis(100))
         .message("too many calls at once; try again shortly")

@@ -1,6 +1,7 @@
 //! What can be said on the command line.
 
 pub mod access;
+pub mod limits;
 pub mod sight;
 
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use commonplace_node::Role;
 
 use access::{Authz, Grants, Keys, Token};
+use limits::Limits;
 use sight::{Top, Trace};
 
 const AFTER_HELP: &str = "Start with: com demo
@@ -184,6 +186,9 @@ pub enum Command {
     /// Who may do what, and why
     #[command(subcommand)]
     Authz(Authz),
+    /// How much tenants may call, send and keep
+    #[command(subcommand)]
+    Limits(Limits),
     /// Tokens that callers show
     #[command(subcommand)]
     Token(Token),

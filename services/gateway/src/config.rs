@@ -16,6 +16,10 @@ pub struct Options {
     /// Connections at the same time; more are told to come back, and closed. `com serve` lowers it to three
     /// quarters of the files that the process may have open.
     pub max_connections: usize,
+    /// Calls of one cost (cheap, usual, expensive) that wait at most while as many run as can be served in time.
+    pub waiting_calls: usize,
+    /// Milliseconds that a call waits at most to be let in; then it is refused.
+    pub max_wait_ms: u64,
     /// Messages of gRPC answers from so many bytes on are compressed for callers that name gzip or zstd; 0: never.
     pub compress_from_bytes: usize,
     /// Largest JSON body in bytes.
@@ -36,6 +40,8 @@ impl Default for Options {
             allowed_origins: Vec::new(),
             allowed_hosts: Vec::new(),
             max_connections: 10_000,
+            waiting_calls: 256,
+            max_wait_ms: 2_000,
             compress_from_bytes: 16 << 10,
             max_json_bytes: 32 << 20,
             max_json_bytes_in_flight: 128 << 20,

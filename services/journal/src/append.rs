@@ -24,6 +24,7 @@ use commonplace_types::{
 };
 
 use crate::commit::{Commit, Parts};
+use crate::quota::Within;
 use crate::{JournalError, body};
 pub(crate) use facts::{Facts, Known};
 pub(crate) use plan::{NewEvent, Plan, Target, plan};
@@ -99,6 +100,8 @@ pub(crate) struct Prepared {
     /// Of the whole request, to tell a repeat from another request with the same id.
     pub(crate) request_hash: Digest,
     pub(crate) bytes: u64,
+    /// What may be stored; none: as much as there is room for.
+    pub(crate) within: Option<Box<Within>>,
 }
 
 pub(crate) struct PreparedEvent {
@@ -216,6 +219,7 @@ impl Append {
             append: self,
             events,
             bytes: bytes as u64,
+            within: None,
         })
     }
 }

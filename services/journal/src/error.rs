@@ -80,6 +80,20 @@ pub enum JournalError {
         /// Where it was made.
         commit: CommitHash,
     },
+    /// The tenant or the project would hold more than its quota.
+    #[error("{subject} may hold {most} {unit}: it holds {stored}, and {new} more do not fit")]
+    QuotaExceeded {
+        /// Whose quota.
+        subject: String,
+        /// `events` or `bytes`.
+        unit: &'static str,
+        /// The quota.
+        most: u64,
+        /// What there is.
+        stored: u64,
+        /// What would be added.
+        new: u64,
+    },
     /// More appends wait than the queue holds.
     #[error("too many appends are waiting: try again")]
     QueueFull,
@@ -203,6 +217,18 @@ impl Reason for JournalError {
                     .metadata("name", name)
                     .metadata("commit", commit)
             }
+            Self::QuotaExceeded {
+                subject,
+                unit,
+                most,
+                stored,
+                new,
+            } => Failure::new(Code::ResourceExhausted, "QUOTA_EXCEEDED")
+                .quota(subject, &format!("at most {most} {unit} stored"))
+                .metadata("unit", unit)
+                .metadata("limit", most)
+                .metadata("stored", stored)
+                .metadata("new", new),
             Self::QueueFull => {
                 Failure::new(Code::ResourceExhausted, "APPEND_QUEUE_FULL").retry_after(RETRY_AFTER)
             }

@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use commonplace_limits::Room;
 use commonplace_storage::{DataFolder, Database, Leadership, Place, SchemaState, StorageError};
 use commonplace_telemetry::Metrics;
 use commonplace_types::Clock;
@@ -13,6 +14,7 @@ use crate::append::{Append, Appended};
 use crate::credits::Credits;
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::leader::Part;
+use crate::quota::Within;
 use crate::store::{CreateRef, FILE, MIGRATIONS, RefEntry, Store, Write, Written};
 use crate::writer::{Queue, Writer};
 use crate::{JournalError, Options};
@@ -121,7 +123,18 @@ impl Journal {
     /// Errors: a wrong field, an unknown branch, [`JournalError::HeadMoved`],
     /// [`JournalError::EventConflict`], [`JournalError::QueueFull`], a full disk.
     pub async fn append(&self, append: Append) -> Result<Appended, JournalError> {
-        let prepared = append.prepare()?;
+        self.append_within(append, Room::default()).await
+    }
+
+    /// [`Journal::append`] as far as there is room. Error: [`JournalError::QuotaExceeded`] as well; a request that was
+    /// answered before gets its answer all the same.
+    pub async fn append_within(
+        &self,
+        append: Append,
+        room: Room,
+    ) -> Result<Appended, JournalError> {
+        let mut prepared = append.prepare()?;
+        prepared.within = Within::new(room);
         match self.inner.queue.write(Write::Append(prepared)).await? {
             Written::Appended(appended) => Ok(appended),
             Written::Ref(_) => Err(JournalError::damaged("an append got another answer")),

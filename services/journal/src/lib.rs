@@ -16,6 +16,7 @@
 //!   may return after something else was said; then it is a new event. The `append` module has the rule.
 //! - A tail tells whole commits in order, can be resumed anywhere, and says when its cursor fits no longer.
 //!
+//! - What exceeds a quota is refused before anything of it is written (the `quota` module).
 //! - Of several journals on one PostgreSQL database one leads; the others stand by and take over (the
 //!   `leader` module). One that was overtaken cannot write.
 //!
@@ -38,6 +39,7 @@ mod leader;
 mod merkle;
 mod metrics;
 mod query;
+mod quota;
 mod service;
 mod state;
 mod store;

@@ -3,6 +3,7 @@
 
 use std::pin::Pin;
 
+use commonplace_limits::{Limiter, Room};
 use commonplace_proto::journal as proto;
 use commonplace_proto::journal::journal_service_server::{JournalService, JournalServiceServer};
 use commonplace_rpc::convert::{
@@ -19,7 +20,7 @@ use crate::convert::{
     tailed_to_proto,
 };
 use crate::query::Selection;
-use crate::{Journal, JournalError};
+use crate::{Append, Journal, JournalError};
 
 /// What a message may take beyond its events' bytes: names, numbers, framing.
 const OVERHEAD: usize = 8 << 20;
@@ -31,16 +32,43 @@ const PROJECTS: usize = 100;
 #[derive(Clone)]
 pub struct Service {
     journal: Journal,
+    limiter: Option<Limiter>,
 }
 
 impl Journal {
     /// The generated server, with room for the largest append.
     pub fn service(&self) -> JournalServiceServer<Service> {
+        self.served(None)
+    }
+
+    /// The same, held to rates of events and to quotas.
+    pub fn limited_service(&self, limiter: Limiter) -> JournalServiceServer<Service> {
+        self.served(Some(limiter))
+    }
+
+    fn served(&self, limiter: Option<Limiter>) -> JournalServiceServer<Service> {
         let service = Service {
             journal: self.clone(),
+            limiter,
         };
         JournalServiceServer::new(service)
             .max_decoding_message_size(limits::COMMIT_BYTES + OVERHEAD)
+    }
+}
+
+impl Service {
+    /// Counts the events, and gives what may be stored. Error: too many events at present.
+    async fn room_for(&self, append: &Append) -> Result<Room, Status> {
+        let Some(limiter) = &self.limiter else {
+            return Ok(Room::default());
+        };
+        let caller = context::principal().filter(|caller| !caller.is_service());
+        if let Some(caller) = caller.filter(|_| !append.validate_only) {
+            let events = append.events.len() as u64;
+            let taken = limiter.take_events(&caller, &append.project, events).await;
+            taken.map_err(Failure::into_status)?;
+        }
+        Ok(limiter.room(&append.tenant, &append.project).await)
     }
 }
 
@@ -57,7 +85,9 @@ impl JournalService for Service {
         let (tenant, trace) = (context::tenant(), context::traceparent());
         let append = append_from_proto(tenant, trace, request.into_inner()).map_err(failed)?;
         let project = append.project.clone();
-        let appended = self.journal.append(append).await.map_err(failed)?;
+        let room = self.room_for(&append).await?;
+        let appended = self.journal.append_within(append, room).await;
+        let appended = appended.map_err(failed)?;
         Ok(Response::new(appended_to_proto(&project, &appended)))
     }
 

@@ -2,6 +2,7 @@
 //! so what is here is what is stored (the store sees to it); resolving a branch or tag touches no storage.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Add;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use commonplace_types::{BranchName, CommitHash, ProjectName, TagName, TenantName, Visible};
@@ -9,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::commit::Commit;
 use crate::lane::Lane;
+use crate::quota::Stored;
 use crate::{JournalError, RefEntry, RefName};
 
 /// Commits kept by hash for resolving, beside the heads.
@@ -46,6 +48,8 @@ pub(crate) struct State {
     /// Lane n is at n - 1.
     pub(crate) lanes: Vec<Lane>,
     pub(crate) event_count: u64,
+    /// Of the contents that its commits place.
+    pub(crate) bytes: u64,
     recent: Recent,
 }
 
@@ -64,6 +68,7 @@ impl State {
             tags: BTreeMap::new(),
             lanes: Vec::new(),
             event_count: 0,
+            bytes: 0,
             recent: Recent::default(),
         }
     }
@@ -73,6 +78,14 @@ impl State {
         index
             .and_then(|index| self.lanes.get(index))
             .ok_or_else(|| JournalError::damaged(format!("lane {number} is missing")))
+    }
+
+    /// What is stored.
+    pub(crate) fn stored(&self) -> Stored {
+        Stored {
+            events: self.event_count,
+            bytes: self.bytes,
+        }
     }
 
     /// What a commit sees.
@@ -183,6 +196,14 @@ impl Projects {
             &project.tenant == tenant && after.is_none_or(|after| &project.name > after)
         };
         all.values().filter(wanted).take(limit).cloned().collect()
+    }
+
+    /// What a tenant stores in all its projects.
+    pub(crate) fn stored(&self, tenant: &TenantName) -> Stored {
+        let all = self.all.read().unwrap_or_else(PoisonError::into_inner);
+        let own = all.values().filter(|project| &project.tenant == tenant);
+        own.map(|project| project.read().stored())
+            .fold(Stored::default(), Stored::add)
     }
 
     /// The tenants that have projects by name, those after `after` only, at most `limit`.

@@ -28,7 +28,7 @@ pub struct NodeOptions {
     pub health_listen: String,
     /// Seconds that running calls get to end when the server stops.
     pub drain_seconds: u64,
-    /// Calls that each service serves at the same time.
+    /// Calls that each service serves at the same time. The gateway lets in as many of them as are served in time.
     pub concurrent_calls: usize,
     /// Addresses of the services that run elsewhere.
     pub peers: Peers,

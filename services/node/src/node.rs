@@ -3,14 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use commonplace_access::Access;
+use commonplace_access::credential::key::{Randomness, SystemRandomness};
 use commonplace_embed::Model;
 use commonplace_gateway::Who;
 use commonplace_gateway::service::Info;
+use commonplace_limits::{Limiter, PolicySource, Sharing};
 use commonplace_policy::Policies;
 use commonplace_rpc::server::Readiness;
-use commonplace_rpc::{Channel, Layered, Limits, Tls, TlsError};
+use commonplace_rpc::{Admission, AdmissionOptions, Channel, Edge, Layered, Limits, Tls, TlsError};
 use commonplace_storage::{DataFolder, Place, PoolMetrics, StorageError};
 use commonplace_telemetry::{Metrics, Spans};
 use commonplace_types::{Clock, Invalid};
@@ -121,6 +124,8 @@ pub struct Node {
     channels: Channels,
     surroundings: Surroundings,
     gateway: commonplace_gateway::Options,
+    edge: Option<Edge>,
+    _sharing: Option<Sharing>,
     who: Who,
     uses: TellUses,
     retrieval: Option<commonplace_retrieval::Retrieval>,
@@ -151,6 +156,7 @@ impl Node {
             options,
             clock,
             access: keeps.access,
+            limits: keeps.limits,
             surroundings,
         };
         let to_policy = start.policy(&keeps.channel, keeps.policies.as_ref());
@@ -173,6 +179,10 @@ impl Node {
             &to_retrieval,
         ];
         let telemetry = start.telemetry(others, index.as_ref());
+        let (edge, sharing) = match start.plays(Role::Gateway) {
+            true => Some(start.edge()?).unzip(),
+            false => (None, None),
+        };
         Ok(Self {
             roles: options.roles.clone(),
             channels: Channels {
@@ -185,6 +195,8 @@ impl Node {
                 telemetry,
             },
             gateway: options.gateway.clone(),
+            edge,
+            _sharing: sharing,
             who: Who::new(keeps.authenticator.clone(), start.access),
             uses: TellUses::start(keeps.authenticator),
             retrieval,
@@ -209,7 +221,13 @@ impl Node {
     /// What the port for everybody offers: the gateway over all services, and reflection.
     pub fn public_routes(&self) -> Routes {
         let metrics = self.surroundings.metrics.clone();
-        let (backends, who) = (self.backends(&Role::all()), self.who.clone());
+        let (mut backends, who) = (self.backends(&Role::all()), self.who.clone());
+        // Whoever calls from outside is let in here; services that call each other are not asked again.
+        if let Some(edge) = &self.edge {
+            backends
+                .values_mut()
+                .for_each(|channel| *channel = edge.before(channel));
+        }
         let router = commonplace_gateway::start(&self.gateway, backends, metrics, who);
         with_reflection(Routes::from(router))
     }
@@ -262,6 +280,7 @@ struct Start<'a> {
     options: &'a NodeOptions,
     clock: Arc<dyn Clock>,
     access: Access,
+    limits: Arc<PolicySource>,
     surroundings: Surroundings,
     folder: Option<DataFolder>,
 }
@@ -274,7 +293,10 @@ impl Start<'_> {
         let place = self.own_place("journal")?;
         let options = self.options.journal.clone();
         let journal = commonplace_journal::start(options, place, self.clock.clone()).await?;
-        let channel = self.here(Role::Journal, Routes::new(journal.service()));
+        // Nobody else writes, so nobody else need be asked.
+        let limiter = Limiter::alone(self.limits.clone(), self.refresh());
+        let service = journal.limited_service(limiter);
+        let channel = self.here(Role::Journal, Routes::new(service));
         self.follow(Role::Journal, journal.ready());
         Ok((channel, Some(journal)))
     }
@@ -410,6 +432,30 @@ impl Start<'_> {
         metrics.register(|registry| registry.register_collector(pools));
     }
 
+    /// How old limits may be: as old as rules.
+    fn refresh(&self) -> Duration {
+        Duration::from_millis(self.options.access.refresh_ms)
+    }
+
+    /// What lets calls from outside in, and what keeps the account with other gateways.
+    fn edge(&self) -> Result<(Edge, Sharing), NodeError> {
+        let (limiter, sharing) =
+            Limiter::shared(self.limits.clone(), self.refresh(), gateway_name()?);
+        let (options, metrics) = (self.options, &self.surroundings.metrics);
+        let admission = AdmissionOptions {
+            concurrent_calls: options.concurrent_calls,
+            waiting_calls: options.gateway.waiting_calls,
+            wait: Duration::from_millis(options.gateway.max_wait_ms),
+            ..AdmissionOptions::default()
+        };
+        let admission = Admission::new(&admission, metrics);
+        let most = options
+            .concurrent_calls
+            .saturating_add(3 * options.gateway.waiting_calls);
+        let edge = Edge::new(admission, Some(Arc::new(limiter)), metrics.clone(), most);
+        Ok((edge, sharing))
+    }
+
     fn plays(&self, role: Role) -> bool {
         self.options.roles.contains(&role)
     }
@@ -487,6 +533,13 @@ pub(crate) fn place(options: &NodeOptions, service: &str) -> Result<Place, NodeE
         })?;
     }
     Ok(place)
+}
+
+/// Names this gateway, unlike any other.
+fn gateway_name() -> Result<String, Invalid> {
+    let mut name = [0; 16];
+    SystemRandomness.fill(&mut name)?;
+    Ok(name.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn with_reflection(routes: Routes) -> Routes {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use commonplace_access::credential::Authenticator;
 use commonplace_access::{Access, PolicySource};
+use commonplace_limits::PolicySource as LimitsSource;
 use commonplace_policy::Policies;
 use commonplace_rpc::{Channel, Layered, Limits};
 use commonplace_types::Clock;
@@ -27,6 +28,8 @@ pub(crate) struct Policy {
     pub(crate) access: Access,
     /// Who callers are.
     pub(crate) authenticator: Authenticator,
+    /// How much callers may do.
+    pub(crate) limits: Arc<LimitsSource>,
 }
 
 impl Policy {
@@ -53,9 +56,10 @@ impl Policy {
             None => peers::channel(options, Role::Policy, surroundings.tls.as_ref())?,
         };
         let channel = channel.measured(surroundings.metrics.clone());
-        let source = PolicySource::new(channel.in_name_of(&own_name(options, surroundings)));
-        let source = Arc::new(source);
+        let own = channel.in_name_of(&own_name(options, surroundings));
+        let source = Arc::new(PolicySource::new(own.clone()));
         Ok(Self {
+            limits: Arc::new(LimitsSource::new(own)),
             policies,
             channel,
             access: Access::new(&options.access, source.clone(), clock.clone())?,
@@ -106,7 +110,9 @@ async fn tell(authenticator: &Authenticator) {
 
 /// All that the service answers.
 pub(crate) fn routes(policies: &Policies) -> Routes {
-    Routes::new(policies.service()).add_service(policies.access_service())
+    Routes::new(policies.service())
+        .add_service(policies.access_service())
+        .add_service(policies.limits_service())
 }
 
 /// The name in which a process calls others: a role that its certificate names, else the first that it plays.

@@ -9,6 +9,7 @@ use commonplace_proto::index::index_service_server::SERVICE_NAME as INDEX;
 use commonplace_proto::ingest::ingest_service_server::SERVICE_NAME as INGEST;
 use commonplace_proto::journal::journal_service_server::SERVICE_NAME as JOURNAL;
 use commonplace_proto::policy::access_service_server::SERVICE_NAME as ACCESS;
+use commonplace_proto::policy::limits_service_server::SERVICE_NAME as LIMITS;
 use commonplace_proto::policy::policy_service_server::SERVICE_NAME as POLICY;
 use commonplace_proto::retrieval::retrieval_service_server::SERVICE_NAME as RETRIEVAL;
 use commonplace_types::Invalid;
@@ -71,7 +72,7 @@ impl Role {
     pub fn services(self) -> &'static [&'static str] {
         match self {
             Self::Journal => &[JOURNAL],
-            Self::Policy => &[POLICY, ACCESS],
+            Self::Policy => &[POLICY, ACCESS, LIMITS],
             Self::Ingest => &[INGEST],
             Self::Index => &[INDEX],
             Self::Retrieval => &[RETRIEVAL],

@@ -16,6 +16,10 @@ pub struct Options {
     pub max_grants: usize,
     /// Authorization policies a tenant may have besides the shipped ones, 1 MiB together; 1 to 1,000.
     pub max_access_policies: usize,
+    /// Limits of tenants without any of their own (`com limits put`): `rates` of `per`, `name`, `methods`, `unit`,
+    /// `per_second` and `burst`, and `quotas` of `per`, `name`, `unit` and `most`, as docs/limits.md says. None by
+    /// default.
+    pub limits: commonplace_limits::Limits,
 }
 
 impl Default for Options {
@@ -26,6 +30,7 @@ impl Default for Options {
             max_keys: 10_000,
             max_grants: 10_000,
             max_access_policies: 100,
+            limits: commonplace_limits::Limits::default(),
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Policies of two kinds: which rules a pack is made by, in versions that never change; and who may do what
-//! ([`access`]: keys, grants, authorization policies).
+//! ([`access`]: keys, grants, authorization policies). Beside them, how much tenants may do ([`limits`]).
 //!
 //! A pack names the policy version and the hash of its rules, and can be made again only if that version
 //! still says the same years later. So a version is never edited: a put adds the next one, and choosing
@@ -26,6 +26,7 @@ pub mod catalog;
 mod config;
 mod convert;
 mod error;
+pub mod limits;
 pub mod parse;
 pub mod rules;
 mod schema;
@@ -37,6 +38,7 @@ use std::sync::Arc;
 
 use commonplace_access::credential::key::{Randomness, SystemRandomness};
 use commonplace_proto::policy::access_service_server::AccessServiceServer;
+use commonplace_proto::policy::limits_service_server::LimitsServiceServer;
 use commonplace_proto::policy::policy_service_server::PolicyServiceServer;
 use commonplace_storage::{Database, Place, SchemaState, StorageError};
 use commonplace_types::Clock;
@@ -44,12 +46,14 @@ use commonplace_types::Clock;
 pub use access::AccessError;
 pub use config::Options;
 pub use error::PolicyError;
+pub use limits::LimitsError;
 
 /// A running policy service.
 #[derive(Clone)]
 pub struct Policies {
     service: service::Service,
     access: access::service::Service,
+    limits: limits::service::Service,
 }
 
 /// How the schema at a place stands beside what this program knows.
@@ -79,6 +83,8 @@ pub async fn start_with(
     randomness: Arc<dyn Randomness>,
 ) -> Result<Policies, PolicyError> {
     let catalog = catalog::Catalog::open(options.clone(), &place.into(), clock.clone()).await?;
+    let limits = limits::Keeper::new(catalog.database(), &options, clock.clone());
+    let limits = limits.map_err(PolicyError::from)?;
     let surroundings = access::Surroundings {
         options,
         clock,
@@ -88,6 +94,7 @@ pub async fn start_with(
     Ok(Policies {
         service: service::Service { catalog },
         access: access::service::Service { keeper },
+        limits: limits::service::Service { keeper: limits },
     })
 }
 
@@ -105,6 +112,11 @@ impl Policies {
     /// What policies, keys and grants are kept in.
     pub fn database(&self) -> &Database {
         self.service.catalog.database()
+    }
+
+    /// The generated server for limits.
+    pub fn limits_service(&self) -> LimitsServiceServer<limits::service::Service> {
+        LimitsServiceServer::new(self.limits.clone())
     }
 
     /// Ends what is under way and closes the database.

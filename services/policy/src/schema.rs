@@ -6,7 +6,7 @@ use commonplace_storage::Migration;
 pub(crate) const FILE: &str = "policy.db";
 
 /// Every step of the schema.
-pub(crate) const MIGRATIONS: &[Migration] = &[POLICIES, ACCESS];
+pub(crate) const MIGRATIONS: &[Migration] = &[POLICIES, ACCESS, LIMITS];
 
 const POLICIES: Migration = Migration {
     version: 1,
@@ -147,4 +147,21 @@ const ACCESS: Migration = Migration {
             revision BIGINT NOT NULL
         )",
     ],
+};
+
+/// Limits of tenants. What is added is not looked at by older programs.
+const LIMITS: Migration = Migration {
+    version: 3,
+    name: "limits",
+    oldest: 1,
+    sqlite: &["CREATE TABLE tenant_limits (
+            tenant TEXT PRIMARY KEY,
+            limits TEXT NOT NULL,
+            updated_micros INTEGER NOT NULL
+        ) STRICT, WITHOUT ROWID"],
+    postgres: &["CREATE TABLE tenant_limits (
+            tenant TEXT COLLATE \"C\" PRIMARY KEY,
+            limits TEXT NOT NULL,
+            updated_micros BIGINT NOT NULL
+        )"],
 };

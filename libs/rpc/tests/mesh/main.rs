@@ -5,6 +5,7 @@
 mod cancel;
 mod common;
 mod compression;
+mod edge;
 mod endpoints;
 mod health;
 mod limits;

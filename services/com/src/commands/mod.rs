@@ -9,6 +9,7 @@ mod grants;
 mod index;
 mod ingest;
 mod keys;
+mod limits;
 mod metrics;
 mod migrate;
 mod model;
@@ -81,6 +82,7 @@ async fn dispatch(global: &Global, command: Command) -> anyhow::Result<()> {
         Command::Keys(arguments) => keys::run(global, arguments).await,
         Command::Grants(arguments) => grants::run(global, arguments).await,
         Command::Authz(arguments) => authz::run(global, arguments).await,
+        Command::Limits(command) => limits::run(global, command).await,
         Command::Token(arguments) => token::run(global, arguments),
         Command::Certs(command) => certs::run(global, command),
         Command::Config(Config::Dump) => dump(global),

@@ -1,6 +1,7 @@
 //! Decides and writes a group of requests as one transaction.
 
 use std::collections::HashMap;
+use std::ops::Add;
 use std::sync::Arc;
 
 use commonplace_types::{Digest, Invalid, ProjectName, TenantName, Timestamp};
@@ -12,6 +13,7 @@ use super::{Memory, SqlStore, facts};
 use crate::JournalError;
 use crate::append::{Appended, Facts, RequestId};
 use crate::commit::Salt;
+use crate::quota::Stored;
 use crate::store::{RefEntry, Write, Written};
 
 type Answer = Result<Written, JournalError>;
@@ -159,7 +161,12 @@ impl Group<'_> {
             return answer;
         }
         let (written, wrote) = match write {
-            Write::Append(prepared) => {
+            Write::Append(mut prepared) => {
+                if let Some(within) = &mut prepared.within
+                    && within.asks_for_tenant()
+                {
+                    within.in_tenant = self.stored(working.tenant());
+                }
                 let salts = self.salts(prepared.events.len());
                 let seq = self.store.next_seq();
                 working.append(prepared, facts, &salts, seq, &mut self.batch)?
@@ -186,6 +193,17 @@ impl Group<'_> {
                 .insert(id, (request_hash, written.clone()));
         }
         Ok(written)
+    }
+
+    /// What a tenant stores, with what the group has added to its other projects so far.
+    fn stored(&self, tenant: &TenantName) -> Stored {
+        let group = self
+            .projects
+            .iter()
+            .filter(|other| other.tenant() == tenant);
+        group
+            .map(Working::added)
+            .fold(self.store.projects.stored(tenant), Stored::add)
     }
 
     /// The first answer, when the request was answered before.

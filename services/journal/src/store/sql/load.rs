@@ -88,6 +88,7 @@ async fn project(
     };
     let mut state = State::new(opened.clone(), last.clone());
     state.event_count = event_count(database, key).await?;
+    state.bytes = bytes(database, key).await?;
     state.lanes = lanes(database, key).await?;
     refs(database, key, &commits, &mut state).await?;
     for commit in commits.values() {
@@ -119,6 +120,14 @@ async fn named_commits(
 
 async fn event_count(database: &Database, key: i64) -> Result<u64, JournalError> {
     let sql = "SELECT count(*) FROM event {INDEXED BY event_by_id|} WHERE project = ?";
+    match database.query_one(sql, vec![key.into()]).await? {
+        Some(row) => Ok(column::<i64>(&row, 0)? as u64),
+        None => Ok(0),
+    }
+}
+
+async fn bytes(database: &Database, key: i64) -> Result<u64, JournalError> {
+    let sql = "SELECT CAST(coalesce(sum(bytes), 0) AS BIGINT) FROM \"commit\" WHERE project = ?";
     match database.query_one(sql, vec![key.into()]).await? {
         Some(row) => Ok(column::<i64>(&row, 0)? as u64),
         None => Ok(0),

@@ -14,6 +14,7 @@ use super::rows::{RefRow, RequestRow, encode_answer};
 use crate::append::{self, Appended, Facts, Plan, Prepared, RequestId, Target};
 use crate::commit::{Commit, Salt};
 use crate::lane::Lane;
+use crate::quota::Stored;
 use crate::state::{Branch, Project, Projects, State};
 use crate::store::{CreateRef, RefEntry, RefName, Written};
 use crate::{JournalError, append::AppendedEvent};
@@ -111,6 +112,7 @@ impl Working {
             next_seq,
         };
         let plan = append::plan(&request, &target, facts, salts)?;
+        self.check_room(&request, &plan)?;
         if plan.placements.is_empty() || request.append.validate_only {
             let appended = Appended {
                 commit: branch.head,
@@ -146,6 +148,32 @@ impl Working {
         let events: Vec<AppendedEvent> = plan.answers;
         facts.absorb(plan.facts);
         Ok((Written::Appended(Appended { commit, events }), true))
+    }
+
+    /// Error: the append would go beyond a quota.
+    fn check_room(&self, request: &Prepared, plan: &Plan) -> Result<(), JournalError> {
+        let Some(within) = &request.within else {
+            return Ok(());
+        };
+        let existing = self.existing.as_ref();
+        let stored = existing.map_or_else(Stored::default, |project| project.read().stored());
+        let new = Stored {
+            events: plan.new_events.len() as u64,
+            bytes: plan.bytes,
+        };
+        within.check((&self.tenant, &self.name), stored, self.added(), new)
+    }
+
+    /// What the group has added so far.
+    pub(super) fn added(&self) -> Stored {
+        Stored {
+            events: self.new_events,
+            bytes: self.commits.iter().map(|commit| commit.bytes).sum(),
+        }
+    }
+
+    pub(super) fn tenant(&self) -> &TenantName {
+        &self.tenant
     }
 
     /// The commit that opens the project, when this append is its first.
@@ -393,6 +421,7 @@ impl Working {
         state.branches.extend(self.branches);
         state.tags.extend(self.tags);
         state.event_count += self.new_events;
+        state.bytes += self.commits.iter().map(|commit| commit.bytes).sum::<u64>();
         for commit in &self.commits {
             state.remember(commit);
         }

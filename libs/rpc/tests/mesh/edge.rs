@@ -1,0 +1,145 @@
+//! What the edge lets in: as many as run, a few that wait, no slow senders; and everything comes back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use commonplace_rpc::{Admission, AdmissionOptions, Channel, Code, Edge};
+use commonplace_telemetry::Metrics;
+use http::{Request, Response};
+use tonic::body::Body;
+use tower::ServiceExt;
+
+use crate::common::{READ, TAIL, WRITE, call, message, request, until};
+
+/// Calls that run at once at least, of one core.
+const PLACES: usize = 32;
+const TIME: Duration = Duration::from_secs(5);
+
+struct Gate {
+    admission: Admission,
+    channel: Channel,
+    running: Arc<AtomicUsize>,
+    metrics: Arc<Metrics>,
+}
+
+/// Before a service that hangs, but for reads.
+fn gate(waiting: usize, wait: Duration) -> Gate {
+    let metrics = Metrics::new();
+    let options = AdmissionOptions {
+        concurrent_calls: PLACES,
+        waiting_calls: waiting,
+        wait,
+        cores: 1,
+    };
+    let admission = Admission::new(&options, &metrics);
+    let running: Arc<AtomicUsize> = Arc::default();
+    let count = running.clone();
+    let behind = Channel::in_process(tower::service_fn(move |request: Request<Body>| {
+        let count = count.clone();
+        async move {
+            count.fetch_add(1, Ordering::SeqCst);
+            if request.uri().path() == WRITE {
+                let _request = request;
+                std::future::pending::<()>().await;
+            }
+            Ok::<Response<Body>, std::convert::Infallible>(message())
+        }
+    }));
+    let edge = Edge::new(admission.clone(), None, metrics.clone(), 100);
+    Gate {
+        channel: edge.before(&behind),
+        admission,
+        running,
+        metrics,
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_run_waits_a_little_and_is_told_when_to_come_back() {
+    let gate = gate(2, Duration::from_secs(5));
+    let hanging: Vec<_> = (0..PLACES)
+        .map(|_| tokio::spawn(gate.channel.clone().oneshot(request(WRITE))))
+        .collect();
+    until("all places are taken", async || {
+        gate.admission.numbers().1 == PLACES
+    })
+    .await;
+    // Cheap calls have places of their own.
+    call(&gate.channel, READ, TIME).await.unwrap();
+    let waiting: Vec<_> = (0..2)
+        .map(|_| tokio::spawn(gate.channel.clone().oneshot(request(WRITE))))
+        .collect();
+    until("two wait", async || gate.admission.numbers().2 == 2).await;
+    let refused = call(&gate.channel, WRITE, TIME).await.unwrap_err();
+    assert_eq!(
+        (refused.code, refused.reason.as_str()),
+        (Code::ResourceExhausted, "OVERLOADED")
+    );
+    assert!(refused.retry_after.unwrap() >= Duration::from_millis(50));
+    assert!(gate.metrics.text().contains("rpc_server_refused_total 1"));
+
+    // Whoever goes away, from a place or from the queue, leaves it to the next.
+    hanging[0].abort();
+    until("one of them runs", async || {
+        gate.running.load(Ordering::SeqCst) == PLACES + 2
+    })
+    .await;
+    assert_eq!(gate.admission.numbers().2, 1);
+    waiting.iter().for_each(tokio::task::JoinHandle::abort);
+    until("nobody waits", async || gate.admission.numbers().2 == 0).await;
+    hanging.iter().for_each(tokio::task::JoinHandle::abort);
+    until("all places are free", async || {
+        gate.admission.numbers().1 == 0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_wait_ends() {
+    let gate = gate(8, Duration::from_millis(200));
+    let hanging: Vec<_> = (0..PLACES)
+        .map(|_| tokio::spawn(gate.channel.clone().oneshot(request(WRITE))))
+        .collect();
+    until("all places are taken", async || {
+        gate.admission.numbers().1 == PLACES
+    })
+    .await;
+    let refused = call(&gate.channel, WRITE, TIME).await.unwrap_err();
+    assert_eq!(refused.reason, "OVERLOADED");
+    assert_eq!(gate.admission.numbers().2, 0);
+    hanging.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn a_slow_sender_takes_no_place_and_a_stream_keeps_none() {
+    let gate = gate(2, Duration::from_millis(300));
+    let silent =
+        futures::stream::pending::<Result<http_body::Frame<bytes::Bytes>, tonic::Status>>();
+    let mut slow = request(WRITE);
+    *slow.body_mut() = Body::new(http_body_util::StreamBody::new(silent));
+    let slow = tokio::spawn(gate.channel.clone().oneshot(slow));
+    tokio::task::yield_now().await;
+    let stream = gate.channel.clone().oneshot(request(TAIL)).await.unwrap();
+    assert_eq!(gate.admission.numbers().1, 0);
+    drop(stream);
+    slow.abort();
+}
+
+#[tokio::test]
+async fn places_held_by_calls_that_are_stuck_go_to_the_next() {
+    let gate = gate(64, Duration::from_secs(5));
+    let stuck: Vec<_> = (0..PLACES + 8)
+        .map(|_| tokio::spawn(gate.channel.clone().oneshot(request(WRITE))))
+        .collect();
+    until("those that waited run too", async || {
+        gate.running.load(Ordering::SeqCst) == PLACES + 8
+    })
+    .await;
+    stuck.iter().for_each(tokio::task::JoinHandle::abort);
+    until("all is given back", async || {
+        let (_, running, waiting) = gate.admission.numbers();
+        running + waiting == 0
+    })
+    .await;
+}
