@@ -9,6 +9,7 @@
 mod corpus;
 mod governance;
 mod mesh;
+mod overload;
 mod parts;
 mod quality;
 mod report;
@@ -42,6 +43,9 @@ struct Arguments {
     /// Requests of each kind that are timed
     #[arg(long, default_value_t = 600)]
     rounds: usize,
+    /// Seconds of overload
+    #[arg(long, default_value_t = 20)]
+    seconds: u64,
     /// Leave speed out
     #[arg(long)]
     no_speed: bool,
@@ -77,6 +81,11 @@ async fn main() -> anyhow::Result<()> {
         None => std::env::current_exe()?.with_file_name("com"),
     };
     let mut report = Report::new();
+    if arguments.only == [speed::Part::Overload] {
+        overload::measure(&mut report, arguments.seconds).await?;
+        report.print();
+        return report.save(&arguments.output.join("bench.json"));
+    }
     if !arguments.no_speed {
         if !arguments.retrieval_only {
             speed::embedding(&mut report)?;

@@ -98,7 +98,7 @@ fn size(report: &mut Report, mesh: &Mesh, who: &str, (role, replica): (Role, usi
     }
 }
 
-async fn fill(channels: &Channels) -> anyhow::Result<()> {
+pub(crate) async fn fill(channels: &Channels) -> anyhow::Result<()> {
     let mut ingest = IngestServiceClient::new(channels.ingest.clone())
         .max_encoding_message_size(server::MESSAGE_BYTES);
     for first in (0..PASSAGES).step_by(BATCH) {

@@ -206,6 +206,8 @@ pub enum Part {
     Found,
     /// A real server over the same folder.
     Served,
+    /// A real server under three times the load that it can bear; only if asked for alone.
+    Overload,
 }
 
 /// What to measure of retrieval.

@@ -13,6 +13,7 @@ pub mod dice;
 pub mod layering;
 pub mod load;
 pub mod mesh;
+pub mod overload;
 pub mod proxy;
 pub mod raw;
 pub mod sink;

@@ -75,7 +75,9 @@ fn channel(channels: &Channels, rpc: &str) -> Channel {
 /// Whether an rpc may answer so, besides what it is for: services alone may call it, its thing is gone after the
 /// first time, others changed the same at that moment, or there is only room for so many.
 fn may_refuse(rpc: &str, code: Code) -> bool {
-    let access = rpc.starts_with("policy.v1.AccessService/") || rpc.ends_with("/ListTenants");
+    let access = rpc.starts_with("policy.v1.AccessService/")
+        || rpc.starts_with("policy.v1.LimitsService/")
+        || rpc.ends_with("/ListTenants");
     let codes = [
         Code::PermissionDenied,
         Code::NotFound,

@@ -178,6 +178,23 @@ pub fn messages(rpc: &str, known: &Known) -> Vec<Bytes> {
             content: known.pack.content.clone(),
         }
         .encode_to_vec(),
+        "policy.v1.LimitsService/GetLimits" => policy::GetLimitsRequest::default().encode_to_vec(),
+        "policy.v1.LimitsService/PutLimits" => policy::PutLimitsRequest::default().encode_to_vec(),
+        "policy.v1.LimitsService/ListLimits" => {
+            policy::ListLimitsRequest::default().encode_to_vec()
+        }
+        "policy.v1.LimitsService/LeaseTokens" => policy::LeaseTokensRequest {
+            gateway: "storm".into(),
+            asks: vec![policy::LeaseAsk {
+                tenant: "default".into(),
+                bucket: "requests/all/principal/storm".into(),
+                per_second: 10,
+                burst: 10,
+                wanted: 1,
+                ..Default::default()
+            }],
+        }
+        .encode_to_vec(),
         "journal.v1.JournalService/ListTenants" => {
             journal::ListTenantsRequest::default().encode_to_vec()
         }

@@ -1,0 +1,88 @@
+//! A real server under three times the load that it can bear. Whoever calls shares the machine with whoever serves.
+
+use std::time::Duration;
+
+use commonplace_node::Role;
+use commonplace_tests::mesh::{Form, Mesh};
+use commonplace_tests::overload::{Overload, quantile};
+
+use crate::corpus;
+use crate::mesh::fill;
+use crate::report::Report;
+
+const GROUP: &str = "overload";
+const QUERIES: usize = 64;
+
+/// Capacity, then goodput, latency, refusals and memory at three times that.
+pub async fn measure(report: &mut Report, seconds: u64) -> anyhow::Result<()> {
+    let mesh = Mesh::builder(Form::OneProcess).model().start().await;
+    fill(&mesh.channels()).await?;
+    let overload = Overload {
+        project: "bench".into(),
+        queries: (0..QUERIES).map(corpus::query).collect(),
+        clients: 16,
+        calm: Duration::from_secs(10),
+        storm: Duration::from_secs(seconds),
+        times: 3.0,
+        deadline: Duration::from_secs(5),
+    };
+    let outcome = overload.run(|| mesh.channels()).await;
+    let share = 100.0 * outcome.goodput / outcome.capacity;
+    report.more(
+        GROUP,
+        "capacity, 16 clients",
+        outcome.capacity,
+        "calls/s",
+        None,
+    );
+    report.more(GROUP, "offered", outcome.offered, "calls/s", None);
+    report.more(GROUP, "goodput", outcome.goodput, "calls/s", None);
+    report.more(GROUP, "goodput of the capacity", share, "%", Some(90.0));
+    for (name, share) in [("p50", 0.5), ("p99", 0.99)] {
+        let admitted = quantile(&outcome.answered, share).as_secs_f64() * 1e3;
+        report.less(GROUP, &format!("admitted, {name}"), admitted, "ms", None);
+        let cheap = quantile(&outcome.cheap, share).as_secs_f64() * 1e3;
+        report.less(GROUP, &format!("cheap reads, {name}"), cheap, "ms", None);
+    }
+    let failed = outcome.cheap_failed.len() as f64;
+    report.less(GROUP, "cheap reads that failed", failed, "calls", Some(0.0));
+    let refused = |well: bool| {
+        let formed = |failure: &&commonplace_rpc::Failure| {
+            (failure.reason == "OVERLOADED" && failure.retry_after.is_some()) == well
+        };
+        outcome.refused.iter().filter(formed).count() as f64
+    };
+    report.more(
+        GROUP,
+        "refused with the time to wait",
+        refused(true),
+        "calls",
+        None,
+    );
+    report.less(
+        GROUP,
+        "failed otherwise",
+        refused(false),
+        "calls",
+        Some(0.0),
+    );
+    let left_out = outcome.left_out as f64;
+    report.less(
+        GROUP,
+        "not begun by the bench itself",
+        left_out,
+        "calls",
+        None,
+    );
+    if let Some(bytes) = mesh.rss(Role::Gateway, 0) {
+        report.less(
+            GROUP,
+            "resident memory after",
+            bytes as f64 / 1e6,
+            "MB",
+            None,
+        );
+    }
+    mesh.shutdown().await;
+    Ok(())
+}

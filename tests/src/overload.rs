@@ -1,0 +1,199 @@
+//! More calls than a server can serve, and what becomes of them.
+//!
+//! First the capacity is measured: answers a second to a few clients that each wait for theirs. Then calls come at a
+//! multiple of that whether or not earlier ones have ended, as callers do who know nothing of each other, beside a few
+//! cheap reads that should not notice.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use commonplace_node::Channels;
+use commonplace_proto::journal::ListRefsRequest;
+use commonplace_proto::journal::journal_service_client::JournalServiceClient;
+use commonplace_proto::retrieval::SearchRequest;
+use commonplace_proto::retrieval::retrieval_service_client::RetrievalServiceClient;
+use commonplace_rpc::{Failure, context, server};
+use tokio::task::JoinSet;
+
+/// Connections that calls come over.
+const CONNECTIONS: usize = 8;
+/// Calls under way at most, so that the test itself is bounded; more are not begun, and counted.
+const UNDER_WAY: usize = 8_192;
+/// Between two cheap reads.
+const CHEAP: Duration = Duration::from_millis(50);
+
+/// How to overload what.
+#[derive(Debug, Clone)]
+pub struct Overload {
+    /// Where the passages are.
+    pub project: String,
+    /// What is searched for, over and over.
+    pub queries: Vec<String>,
+    /// Clients that measure the capacity.
+    pub clients: usize,
+    /// How long the capacity is measured.
+    pub calm: Duration,
+    /// How long it is overloaded.
+    pub storm: Duration,
+    /// So many times the capacity.
+    pub times: f64,
+    /// Of each call.
+    pub deadline: Duration,
+}
+
+/// What became of the calls.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Answers a second when clients waited for theirs.
+    pub capacity: f64,
+    /// Calls a second that came under overload.
+    pub offered: f64,
+    /// Answers a second under overload.
+    pub goodput: f64,
+    /// How long the answered calls took, sorted.
+    pub answered: Vec<Duration>,
+    /// How the others were refused.
+    pub refused: Vec<Failure>,
+    /// Calls that the test did not begin, since too many were under way.
+    pub left_out: usize,
+    /// How long cheap reads took, sorted.
+    pub cheap: Vec<Duration>,
+    /// How cheap reads failed.
+    pub cheap_failed: Vec<Failure>,
+}
+
+/// The span that a share of sorted ones does not exceed; zero without any.
+pub fn quantile(sorted: &[Duration], share: f64) -> Duration {
+    let place = (sorted.len() as f64 * share) as usize;
+    let last = sorted.len().saturating_sub(1);
+    sorted.get(place.min(last)).copied().unwrap_or_default()
+}
+
+/// Queries take turns.
+static NUMBER: AtomicUsize = AtomicUsize::new(0);
+
+impl Overload {
+    /// Measures, then overloads. `channels` gives connections of their own.
+    pub async fn run(&self, channels: impl Fn() -> Channels) -> Outcome {
+        let connections: Vec<Channels> = (0..CONNECTIONS).map(|_| channels()).collect();
+        let connections: Arc<[Channels]> = connections.into();
+        let capacity = self.capacity(&connections).await;
+        let mut outcome = self.storm(&connections, self.times * capacity).await;
+        outcome.capacity = capacity;
+        outcome
+    }
+
+    /// One search: it costs about as much as a call can, and leaves nothing behind.
+    pub async fn call(&self, channels: &Channels) -> Result<(), Failure> {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let request = SearchRequest {
+            project: self.project.clone(),
+            query: self.queries[number % self.queries.len()].clone(),
+            ..Default::default()
+        };
+        let mut client = RetrievalServiceClient::new(channels.retrieval.clone())
+            .max_decoding_message_size(server::MESSAGE_BYTES);
+        let call = context::with_deadline(self.deadline, client.search(request));
+        let answer = call.await;
+        answer
+            .map(drop)
+            .map_err(|status| Failure::from_status(&status))
+    }
+
+    async fn capacity(&self, connections: &Arc<[Channels]>) -> f64 {
+        let answers = Arc::new(AtomicUsize::new(0));
+        let (began, mut clients) = (Instant::now(), JoinSet::new());
+        // The first part is for caches and for the server to find out how much it can do.
+        let warm = began + self.calm / 2;
+        let end = warm + self.calm;
+        for number in 0..self.clients {
+            let (this, answers) = (self.clone(), answers.clone());
+            let connections = connections.clone();
+            clients.spawn(async move {
+                while Instant::now() < end {
+                    let answer = this.call(&connections[number % CONNECTIONS]).await;
+                    if answer.is_ok() && Instant::now() >= warm {
+                        answers.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+        while clients.join_next().await.is_some() {}
+        answers.load(Ordering::Relaxed) as f64 / self.calm.as_secs_f64()
+    }
+
+    async fn storm(&self, connections: &Arc<[Channels]>, per_second: f64) -> Outcome {
+        let mut outcome = Outcome {
+            offered: per_second,
+            ..Outcome::default()
+        };
+        let cheap = tokio::spawn(cheap_reads(
+            connections[0].clone(),
+            self.project.clone(),
+            self.storm,
+        ));
+        let (mut calls, began) = (JoinSet::new(), Instant::now());
+        let (mut next, mut in_time) = (0_u64, 0_usize);
+        let mut account = |(took, answer): (Duration, Result<(), Failure>)| match answer {
+            Ok(()) => {
+                outcome.answered.push(took);
+                in_time += usize::from(began.elapsed() <= self.storm);
+            }
+            Err(failure) => outcome.refused.push(failure),
+        };
+        while began.elapsed() < self.storm {
+            let due = (began.elapsed().as_secs_f64() * per_second) as u64;
+            while next < due {
+                next += 1;
+                if calls.len() >= UNDER_WAY {
+                    outcome.left_out += 1;
+                    continue;
+                }
+                let (this, connections) = (self.clone(), connections.clone());
+                let place = next as usize % CONNECTIONS;
+                calls.spawn(async move {
+                    let started = Instant::now();
+                    let answer = this.call(&connections[place]).await;
+                    (started.elapsed(), answer)
+                });
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            while let Some(Ok(done)) = calls.try_join_next() {
+                account(done);
+            }
+        }
+        while let Some(Ok(done)) = calls.join_next().await {
+            account(done);
+        }
+        outcome.goodput = in_time as f64 / self.storm.as_secs_f64();
+        outcome.answered.sort();
+        let (mut took, failed) = cheap.await.unwrap_or_default();
+        took.sort();
+        (outcome.cheap, outcome.cheap_failed) = (took, failed);
+        outcome
+    }
+}
+
+async fn cheap_reads(
+    channels: Channels,
+    project: String,
+    span: Duration,
+) -> (Vec<Duration>, Vec<Failure>) {
+    let (mut took, mut failed) = (Vec::new(), Vec::new());
+    let began = Instant::now();
+    while began.elapsed() < span {
+        let mut client = JournalServiceClient::new(channels.journal.clone());
+        let request = ListRefsRequest {
+            project: project.clone(),
+        };
+        let started = Instant::now();
+        let call = context::with_deadline(Duration::from_secs(5), client.list_refs(request));
+        match call.await {
+            Ok(_) => took.push(started.elapsed()),
+            Err(status) => failed.push(Failure::from_status(&status)),
+        }
+        tokio::time::sleep(CHEAP).await;
+    }
+    (took, failed)
+}
