@@ -11,13 +11,13 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use commonplace_telemetry::Metrics;
 use commonplace_types::{Principal, ProjectName};
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, HeaderName, Request, Response};
 use http_body::Frame;
 use tokio::sync::Semaphore;
 use tonic::body::Body;
@@ -26,8 +26,9 @@ use tower::{Service, ServiceExt};
 use crate::access;
 use crate::admission::Admission;
 use crate::channel::{out_of_time, parse_grpc_timeout};
-use crate::methods::{Method, Over, method};
-use crate::serve::grpc_status;
+use crate::measure::{Measure, TRACEPARENT};
+use crate::methods::{self, Method, Over, method};
+use crate::serve::{grpc_status, read_call, traced};
 use crate::{Channel, Code, Failure, Limits};
 
 /// Knows how much everybody may call.
@@ -123,10 +124,14 @@ impl Edge {
         Ok(answer)
     }
 
-    fn count(&self, method: &str, took: Duration) {
-        self.metrics.call_refused();
-        let code = tonic::Code::ResourceExhausted as i32;
-        self.metrics.call_answered(method, code, took);
+    /// The answer to a call that goes no further, which is counted and told of like one that was served.
+    fn refuse(&self, method: &'static str, head: &HeaderMap, failure: Failure) -> Response<Body> {
+        if failure.code == Code::ResourceExhausted {
+            self.metrics.call_refused(method);
+        }
+        let mut call = read_call(head, &Limits::default());
+        let measure = Measure::server(self.metrics.clone(), method, head, &mut call);
+        traced(failure.into_status().into_http(), measure, call.trace)
     }
 }
 
@@ -162,6 +167,16 @@ async fn read(
         count: Box::new(move |bytes| rates.more(&principal, method, project.as_ref(), bytes)),
     };
     Ok(Request::from_parts(head, Body::new(counted)))
+}
+
+/// Of a call's headers what its span tells.
+fn told(headers: &HeaderMap) -> HeaderMap {
+    let names = [TRACEPARENT, "x-request-id"];
+    let told = names.into_iter().filter_map(|name| {
+        let value = headers.get(name)?.clone();
+        Some((HeaderName::from_static(name), value))
+    });
+    told.collect()
 }
 
 async fn pass(channel: Channel, request: Request<Body>) -> Response<Body> {
@@ -238,16 +253,11 @@ impl Service<Request<Body>> for Guarded {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let Self { edge, channel } = self.clone();
-        let method = method(request.uri().path());
-        let came = Instant::now();
+        let method = methods::name(request.uri().path());
+        let head = told(request.headers());
         Box::pin(async move {
             let answer = edge.answer(channel, request).await;
-            Ok(answer.unwrap_or_else(|failure| {
-                if failure.code == Code::ResourceExhausted {
-                    edge.count(&method.name, came.elapsed());
-                }
-                failure.into_status().into_http()
-            }))
+            Ok(answer.unwrap_or_else(|failure| edge.refuse(method, &head, failure)))
         })
     }
 }

@@ -219,7 +219,7 @@ where
 }
 
 /// Ends the measurement by what is answered, and tells the caller which trace it was.
-fn traced(mut answer: Response<Body>, measure: Measure, trace: Trace) -> Response<Body> {
+pub(crate) fn traced(mut answer: Response<Body>, measure: Measure, trace: Trace) -> Response<Body> {
     measure.end(grpc_status(answer.headers()));
     measure::put(trace, answer.headers_mut());
     answer
@@ -342,7 +342,7 @@ pub(crate) fn grpc_status(headers: &HeaderMap) -> i32 {
     value.and_then(|value| value.parse().ok()).unwrap_or(0)
 }
 
-fn read_call(headers: &HeaderMap, limits: &Limits) -> Call {
+pub(crate) fn read_call(headers: &HeaderMap, limits: &Limits) -> Call {
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let timeout = header("grpc-timeout").and_then(parse_grpc_timeout);
     let mut call = Call::root(Some(timeout.unwrap_or(limits.default_timeout)));

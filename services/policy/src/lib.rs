@@ -83,7 +83,7 @@ pub async fn start_with(
     randomness: Arc<dyn Randomness>,
 ) -> Result<Policies, PolicyError> {
     let catalog = catalog::Catalog::open(options.clone(), &place.into(), clock.clone()).await?;
-    let limits = limits::Keeper::new(catalog.database(), &options, clock.clone());
+    let limits = limits::Keeper::new(catalog.database().clone(), &options, clock.clone());
     let limits = limits.map_err(PolicyError::from)?;
     let surroundings = access::Surroundings {
         options,

@@ -131,6 +131,7 @@ async fn prepare(channels: &Channels) -> Known {
         journal.append(request).await.unwrap().into_inner()
     };
     append("small", 3).await;
+    append("growing", 1).await;
     let appended = append("cancel", 200).await;
     let mut client = retrieval::retrieval_service_client::RetrievalServiceClient::new(
         channels.retrieval.clone(),
@@ -287,8 +288,13 @@ async fn storm(form: &str, channels: &Channels) {
         .num_alive_tasks();
     let mut told = BTreeMap::new();
     for (rpc, endless) in rpcs() {
+        let started = Instant::now();
         let given_up = give_up(channels, &known, &rpc, endless, cancels()).await;
         tasks_end(before, &rpc).await;
+        println!(
+            "{form}: {rpc}: {given_up} given up, {:?}",
+            started.elapsed()
+        );
         told.insert(rpc, given_up);
     }
     println!(
@@ -316,7 +322,7 @@ async fn storm(form: &str, channels: &Channels) {
     }
     let mut journal =
         journal::journal_service_client::JournalServiceClient::new(channels.journal.clone());
-    for project in ["cancel", "small"] {
+    for project in ["cancel", "growing", "small"] {
         let request = journal::VerifyChainRequest {
             project: project.into(),
         };

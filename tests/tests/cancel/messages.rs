@@ -28,6 +28,8 @@ pub fn draft() -> EventDraft {
 /// The messages of one call. Panics for an rpc without a case, so that a new one gets one.
 pub fn messages(rpc: &str, known: &Known) -> Vec<Bytes> {
     let project = || "cancel".to_owned();
+    // What grows is not what is read, else each call would cost more than the one before.
+    let growing = || "growing".to_owned();
     let name = || format!("n{}", NUMBER.fetch_add(1, Ordering::Relaxed));
     let query = || retrieval::RetrieveRequest {
         project: project(),
@@ -69,13 +71,13 @@ pub fn messages(rpc: &str, known: &Known) -> Vec<Bytes> {
         }
         .encode_to_vec(),
         "ingest.v1.IngestService/IngestEvents" => ingest::IngestEventsRequest {
-            project: project(),
+            project: growing(),
             events: vec![draft()],
             ..Default::default()
         }
         .encode_to_vec(),
         "ingest.v1.IngestService/Commit" => ingest::CommitRequest {
-            project: project(),
+            project: growing(),
             events: vec![draft(), draft()],
             ..Default::default()
         }
@@ -83,7 +85,7 @@ pub fn messages(rpc: &str, known: &Known) -> Vec<Bytes> {
         "ingest.v1.IngestService/IngestReport" => return report(),
         "ingest.v1.IngestService/ListFormats" => ingest::ListFormatsRequest {}.encode_to_vec(),
         "journal.v1.JournalService/Append" => journal::AppendRequest {
-            project: project(),
+            project: growing(),
             events: vec![draft()],
             ..Default::default()
         }
@@ -92,13 +94,13 @@ pub fn messages(rpc: &str, known: &Known) -> Vec<Bytes> {
             journal::ListProjectsRequest::default().encode_to_vec()
         }
         "journal.v1.JournalService/CreateBranch" => journal::CreateBranchRequest {
-            project: project(),
+            project: growing(),
             branch: name(),
             ..Default::default()
         }
         .encode_to_vec(),
         "journal.v1.JournalService/CreateTag" => journal::CreateTagRequest {
-            project: project(),
+            project: growing(),
             tag: name(),
             ..Default::default()
         }
@@ -226,7 +228,7 @@ fn report() -> Vec<Bytes> {
         Bytes::from(message.encode_to_vec())
     };
     let header = ingest::ReportHeader {
-        project: "cancel".into(),
+        project: "growing".into(),
         format: "jsonl".into(),
         ..Default::default()
     };

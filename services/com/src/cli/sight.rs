@@ -61,6 +61,7 @@ impl Command {
             Self::Migrate(_) => "com migrate",
             Self::Config(_) => "com config",
             Self::Health => "com health",
+            Self::Limits(_) => "com limits",
             Self::Trace(_) => "com trace",
             Self::Metrics => "com metrics",
             Self::Top(_) => "com top",

@@ -270,6 +270,7 @@ impl<'a> Filling<'a> {
             Kind::Enum(values) => match values.name() {
                 "Right" => Some(Value::EnumNumber(2)),
                 "PrincipalKind" => Some(Value::EnumNumber(2)),
+                "LimitPer" | "LimitMethods" | "LimitUnit" => Some(Value::EnumNumber(1)),
                 "FusionMethod" | "Operation" | "Scope" => None,
                 other => panic!("no case for the enum {other}: add one"),
             },
@@ -286,7 +287,8 @@ impl<'a> Filling<'a> {
             },
             Kind::Uint64 => match field.name() {
                 "version" => Some(Value::U64(u64::from(self.rpc.contains("Activate")))),
-                "policy_version" | "known_revision" | "dense_through" => None,
+                "per_second" | "burst" | "most" | "wanted" => Some(Value::U64(1_000_000)),
+                "policy_version" | "known_revision" | "dense_through" | "returned" => None,
                 other => panic!("no case for the number {other}: add one"),
             },
             Kind::Bool => match field.name() {
@@ -353,6 +355,10 @@ impl<'a> Filling<'a> {
             (_, "format") => Some("jsonl".into()),
             ("ReportHeader", "name") => Some("report".into()),
             (_, "artifact_type") => None,
+            (_, "known_etag" | "expected_etag") | ("RateLimit" | "StorageQuota", "name") => None,
+            ("LeaseTokensRequest", "gateway") => Some("of-nobody".into()),
+            ("LeaseAsk", "tenant") => Some(self.target.tenant.name.clone()),
+            ("LeaseAsk", "bucket") => Some("requests/all/tenant".into()),
             (message, other) => panic!("no case for the field {message}.{other}: add one"),
         }
     }

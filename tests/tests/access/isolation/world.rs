@@ -15,6 +15,7 @@ use commonplace_proto::ingest::ingest_service_client::IngestServiceClient;
 use commonplace_proto::journal::journal_service_client::JournalServiceClient;
 use commonplace_proto::policy::access_service_client::AccessServiceClient;
 use commonplace_proto::policy::grantee::Who;
+use commonplace_proto::policy::limits_service_client::LimitsServiceClient;
 use commonplace_proto::policy::policy_service_client::PolicyServiceClient;
 use commonplace_proto::retrieval::retrieval_service_client::RetrievalServiceClient;
 use commonplace_proto::{common, ingest, journal, policy, retrieval};
@@ -479,6 +480,23 @@ impl Making<'_> {
         let mut client = PolicyServiceClient::new(channel.clone());
         client.put_policy(request).await.unwrap();
         ids.policies.push(id);
+        let rate = policy::RateLimit {
+            per: policy::LimitPer::Principal.into(),
+            unit: policy::LimitUnit::Requests.into(),
+            name: self.canary(Seen::ByMembers),
+            per_second: 1_000_000,
+            ..policy::RateLimit::default()
+        };
+        let limits = policy::Limits {
+            rates: vec![rate],
+            ..policy::Limits::default()
+        };
+        let request = policy::PutLimitsRequest {
+            limits: Some(limits),
+            ..policy::PutLimitsRequest::default()
+        };
+        let mut client = LimitsServiceClient::new(channel.clone());
+        client.put_limits(request).await.unwrap();
         let (tenant, own) = (&self.tenant.name, self.tenant.projects[2].clone());
         let agent = format!("plain-{tenant}");
         let forbid = "forbid (principal, action in Action::\"write\", resource is Project) \
