@@ -4,6 +4,7 @@
 //! multiple of that whether or not earlier ones have ended, as callers do who know nothing of each other, beside a few
 //! cheap reads that should not notice.
 
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -68,6 +69,22 @@ pub fn quantile(sorted: &[Duration], share: f64) -> Duration {
     let place = (sorted.len() as f64 * share) as usize;
     let last = sorted.len().saturating_sub(1);
     sorted.get(place.min(last)).copied().unwrap_or_default()
+}
+
+/// Gives a server a core of its own and this process the others, so that whoever calls does not take from the server
+/// what is measured. False: nothing is changed, since there is only one core or no `taskset`.
+pub fn part(server: u32) -> bool {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let others = format!("1-{}", cores - 1);
+    cores > 1 && pin(server, "0") && pin(std::process::id(), &others)
+}
+
+/// Runs all threads that a process has, and those to come, on these cores.
+fn pin(process: u32, cores: &str) -> bool {
+    let mut taskset = Command::new("taskset");
+    taskset.args(["--all-tasks", "--cpu-list", "--pid", cores]);
+    let pinned = taskset.arg(process.to_string()).output();
+    pinned.is_ok_and(|output| output.status.success())
 }
 
 /// Queries take turns.

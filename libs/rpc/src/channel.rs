@@ -18,6 +18,7 @@ use tower::{Service, ServiceExt};
 use tracing::Instrument;
 
 use crate::context::{self, Call};
+use crate::edge::Guarded;
 use crate::measure::Measure;
 use crate::methods;
 use crate::remote::{self, Endpoint, Pool, RemoteOptions, Resolver};
@@ -50,6 +51,8 @@ enum To {
         pool: Arc<Pool>,
         only: Option<Arc<Endpoint>>,
     },
+    /// Another channel, behind what lets calls in.
+    Guarded(Arc<Guarded>),
 }
 
 impl Channel {
@@ -65,6 +68,15 @@ impl Channel {
     {
         Self {
             to: To::Local(Local::new(service)),
+            own_name: None,
+            metrics: None,
+        }
+    }
+
+    /// The channel behind what lets calls in. Only the channel itself measures them.
+    pub(crate) fn guarded(guarded: Guarded) -> Self {
+        Self {
+            to: To::Guarded(Arc::new(guarded)),
             own_name: None,
             metrics: None,
         }
@@ -138,6 +150,7 @@ impl Channel {
                 own_name: self.own_name.clone(),
                 metrics: self.metrics.clone(),
             },
+            To::Guarded(guarded) => guarded.to(endpoint),
         }
     }
 
@@ -146,6 +159,7 @@ impl Channel {
         match &self.to {
             To::Local(_) => Arc::from([]),
             To::Remote { pool, .. } => pool.shared.watch().borrow().clone(),
+            To::Guarded(guarded) => guarded.channel.endpoints(),
         }
     }
 
@@ -154,6 +168,7 @@ impl Channel {
         match &self.to {
             To::Local(_) => None,
             To::Remote { pool, .. } => Some(pool.shared.watch()),
+            To::Guarded(guarded) => guarded.channel.watch_endpoints(),
         }
     }
 
@@ -170,7 +185,11 @@ impl Channel {
 
     /// Whether the service runs in this process.
     pub fn is_in_process(&self) -> bool {
-        matches!(self.to, To::Local(_))
+        match &self.to {
+            To::Local(_) => true,
+            To::Remote { .. } => false,
+            To::Guarded(guarded) => guarded.channel.is_in_process(),
+        }
     }
 }
 
@@ -200,7 +219,10 @@ impl Service<Request<Body>> for Channel {
         }
         let method = methods::name(request.uri().path());
         let metrics = self.metrics.clone();
-        let mut measure = Measure::client(metrics, method, call.as_ref(), request.headers_mut());
+        let mut measure = match &self.to {
+            To::Guarded(_) => Measure::nothing(method),
+            _ => Measure::client(metrics, method, call.as_ref(), request.headers_mut()),
+        };
         let span = measure.span().clone();
         let deadline = call.and_then(|call| call.deadline);
         let to = self.to.clone();
@@ -213,6 +235,7 @@ impl Service<Request<Body>> for Channel {
                         let only = only.as_deref();
                         remote::send(&pool.shared, only, request, deadline, &mut repeats).await
                     }
+                    To::Guarded(guarded) => Ok(guarded.answer(request).await),
                 }
             };
             let answer = within(deadline, answer.instrument(span)).await;

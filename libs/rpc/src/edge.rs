@@ -5,7 +5,6 @@
 //! first message of a call is read before the call takes a place: a caller that sends slowly holds up nobody. Streams
 //! take a place only for the moment in which they are let in, since how long they go on is their caller's doing.
 
-use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -21,7 +20,7 @@ use http::{HeaderMap, HeaderName, Request, Response};
 use http_body::Frame;
 use tokio::sync::Semaphore;
 use tonic::body::Body;
-use tower::{Service, ServiceExt};
+use tower::ServiceExt;
 
 use crate::access;
 use crate::admission::Admission;
@@ -29,7 +28,7 @@ use crate::channel::{out_of_time, parse_grpc_timeout};
 use crate::measure::{Measure, TRACEPARENT};
 use crate::methods::{self, Method, Over, method};
 use crate::serve::{grpc_status, read_call, traced};
-use crate::{Channel, Code, Failure, Limits};
+use crate::{Channel, Code, Endpoint, Failure, Limits};
 
 /// Knows how much everybody may call.
 #[async_trait]
@@ -84,7 +83,7 @@ impl Edge {
 
     /// The channel with this before it.
     pub fn before(&self, channel: &Channel) -> Channel {
-        Channel::in_process(Guarded {
+        Channel::guarded(Guarded {
             edge: self.clone(),
             channel: channel.clone(),
         })
@@ -236,28 +235,29 @@ impl http_body::Body for Counted {
     }
 }
 
+/// A channel with an edge before it.
 #[derive(Clone)]
-struct Guarded {
+pub(crate) struct Guarded {
     edge: Edge,
-    channel: Channel,
+    pub(crate) channel: Channel,
 }
 
-impl Service<Request<Body>> for Guarded {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
+impl Guarded {
+    /// The same before one endpoint only.
+    pub(crate) fn to(&self, endpoint: &Endpoint) -> Channel {
+        self.edge.before(&self.channel.to(endpoint))
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    pub(crate) fn answer(
+        &self,
+        request: Request<Body>,
+    ) -> impl Future<Output = Response<Body>> + Send + use<> {
         let Self { edge, channel } = self.clone();
         let method = methods::name(request.uri().path());
         let head = told(request.headers());
-        Box::pin(async move {
+        async move {
             let answer = edge.answer(channel, request).await;
-            Ok(answer.unwrap_or_else(|failure| edge.refuse(method, &head, failure)))
-        })
+            answer.unwrap_or_else(|failure| edge.refuse(method, &head, failure))
+        }
     }
 }

@@ -62,8 +62,7 @@ impl Measure {
         headers: &mut HeaderMap,
     ) -> Self {
         if call.is_none() && headers.contains_key(TRACEPARENT) {
-            let side = Side::Client { repeats: 0 };
-            return Self::new(None, side, method, Span::none(), None);
+            return Self::nothing(method);
         }
         // A task that was given the call but not its span still makes calls of the same trace.
         let alone = trace_of(&Span::current()).is_none();
@@ -80,6 +79,12 @@ impl Measure {
             put(trace, headers);
         }
         Self::new(metrics, Side::Client { repeats: 0 }, method, span, trace)
+    }
+
+    /// A call that others measure.
+    pub(crate) fn nothing(method: &'static str) -> Self {
+        let side = Side::Client { repeats: 0 };
+        Self::new(None, side, method, Span::none(), None)
     }
 
     fn new(

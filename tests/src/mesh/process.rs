@@ -117,6 +117,10 @@ impl Process {
         self.start_up = Some(started.elapsed());
     }
 
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(|(child, _)| child.id())
+    }
+
     pub(crate) async fn serves(&self, role: Role) -> bool {
         self.child.is_some() && super::healthy(&self.health, role).await
     }

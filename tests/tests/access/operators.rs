@@ -188,7 +188,9 @@ async fn a_refused_call_is_followed_by_operators_and_by_its_own_tenant_alone() {
     );
 
     let own = told(&acme, trace, "").await.unwrap();
-    assert_eq!(services(&own), ["gateway", "ingest"].into(), "{own:#?}");
+    // The gateway asked, for the first time, how much the tenant may do.
+    let expected = ["gateway", "ingest", "policy"].into();
+    assert_eq!(services(&own), expected, "{own:#?}");
     assert!(
         own.spans.iter().all(|span| span.tenant == "acme"),
         "{own:#?}"
