@@ -52,6 +52,9 @@ struct Arguments {
     /// Leave the forms of the mesh out
     #[arg(long)]
     no_mesh: bool,
+    /// Of the forms of the mesh, measure these beside the embedded one only
+    #[arg(long, value_enum, value_delimiter = ',')]
+    forms: Vec<mesh::Wired>,
     /// Leave the cost of callers and their rights out
     #[arg(long)]
     no_governance: bool,
@@ -106,7 +109,14 @@ async fn main() -> anyhow::Result<()> {
         governance::measure(&mut report).await?;
     }
     if !arguments.no_mesh {
-        mesh::measure(&mut report).await?;
+        let calls = arguments.only.contains(&speed::Part::Calls);
+        mesh::measure(
+            &mut report,
+            &arguments.forms,
+            calls,
+            arguments.keep.as_deref(),
+        )
+        .await?;
     }
     if !arguments.no_quality {
         quality::run(

@@ -1,7 +1,9 @@
 //! What it costs to run each role in a process of its own: retrieval over loopback, memory, time to start.
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use clap::ValueEnum;
 use commonplace_node::{Channels, Role};
 use commonplace_proto::index::GetStatusRequest;
 use commonplace_proto::index::index_service_client::IndexServiceClient;
@@ -10,9 +12,10 @@ use commonplace_proto::ingest::ingest_service_client::IngestServiceClient;
 use commonplace_proto::retrieval::RetrieveRequest;
 use commonplace_proto::retrieval::retrieval_service_client::RetrievalServiceClient;
 use commonplace_rpc::server;
-use commonplace_tests::mesh::{Form, Mesh};
+use commonplace_tests::mesh::{Form, Mesh, MeshBuilder};
 
 use crate::corpus;
+use crate::parts;
 use crate::report::{Report, Times};
 
 const GROUP: &str = "mesh";
@@ -23,37 +26,106 @@ const PASSAGES: usize = 10_000;
 const BATCH: usize = 500;
 /// Queries that are asked over and over, so that their vectors are known.
 const QUERIES: usize = 64;
+/// Calls of each kind, where they are asked alone.
+const CALLS: usize = 300;
 
-/// Retrieval in each form over one journal and one index, then memory and start of each role's process.
-pub async fn measure(report: &mut Report) -> anyhow::Result<()> {
-    let mesh = Mesh::builder(Form::Embedded).model().start().await;
-    fill(&mesh.channels()).await?;
-    let base = retrieve(report, &mesh, "embedded", None).await?;
-    let data = mesh.data(Role::Gateway, 0);
-    let _folder = mesh.shutdown().await;
-    let one_process = Mesh::builder(Form::OneProcess);
-    let per_role = Mesh::builder(Form::PerRole);
-    let forms = [
-        ("one process", one_process),
-        ("a process per role", per_role.clone()),
-        ("per role, mutual TLS", per_role.clone().tls()),
-        (
-            "per role, mutual TLS, zstd",
-            per_role.tls().set("transport.compression", "zstd"),
-        ),
-    ];
-    for (name, builder) in forms {
+/// A form of the mesh beside the embedded one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Wired {
+    /// All roles in one process.
+    One,
+    /// A process for each role.
+    Roles,
+    /// The same with mutual TLS.
+    Tls,
+    /// The same with mutual TLS and zstd between services.
+    Zstd,
+}
+
+impl Wired {
+    fn name(self) -> &'static str {
+        match self {
+            Self::One => "one process",
+            Self::Roles => "a process per role",
+            Self::Tls => "per role, mutual TLS",
+            Self::Zstd => "per role, mutual TLS, zstd",
+        }
+    }
+
+    fn builder(self) -> MeshBuilder {
+        let per_role = Mesh::builder(Form::PerRole);
+        match self {
+            Self::One => Mesh::builder(Form::OneProcess),
+            Self::Roles => per_role,
+            Self::Tls => per_role.tls(),
+            Self::Zstd => per_role.tls().set("transport.compression", "zstd"),
+        }
+    }
+
+    /// Whether memory and start are told too; with TLS they are about the same.
+    fn sized(self) -> bool {
+        matches!(self, Self::One | Self::Roles)
+    }
+}
+
+/// Retrieval in each form over one journal and one index, then memory and start of each role's process. `forms`: all
+/// if empty; `calls`: each call that a retrieve makes is asked alone too; `keep`: the filled folders are kept below it.
+pub async fn measure(
+    report: &mut Report,
+    forms: &[Wired],
+    calls: bool,
+    keep: Option<&Path>,
+) -> anyhow::Result<()> {
+    let (data, _temporary) = filled_folder(keep).await?;
+    let seeded = |builder: MeshBuilder| {
         let builder = builder.model().seed(Role::Journal, &data.join("journal"));
-        let mesh = builder.seed(Role::Index, &data.join("index")).start().await;
+        builder.seed(Role::Index, &data.join("index"))
+    };
+    let mesh = seeded(Mesh::builder(Form::Embedded)).start().await;
+    filled(&mesh.channels()).await?;
+    let base = retrieve(report, &mesh, "embedded", None).await?;
+    if calls {
+        parts::measure(report, "embedded", &mesh.channels(), CALLS).await?;
+    }
+    mesh.shutdown().await;
+    let all = Wired::value_variants();
+    for form in if forms.is_empty() { all } else { forms } {
+        let mesh = seeded(form.builder()).start().await;
         filled(&mesh.channels()).await?;
-        retrieve(report, &mesh, name, Some(base + OVERHEAD)).await?;
-        // With TLS they are about the same.
-        if !name.contains("TLS") {
+        retrieve(report, &mesh, form.name(), Some(base + OVERHEAD)).await?;
+        if form.sized() {
             sizes(report, &mesh);
+        }
+        if calls {
+            parts::measure(report, form.name(), &mesh.channels(), CALLS).await?;
         }
         mesh.shutdown().await;
     }
     Ok(())
+}
+
+/// A filled data folder, and what removes it at the end.
+async fn filled_folder(
+    keep: Option<&Path>,
+) -> anyhow::Result<(PathBuf, Option<tempfile::TempDir>)> {
+    let temporary = keep.is_none().then(tempfile::tempdir).transpose()?;
+    let folder = match (keep, &temporary) {
+        (Some(keep), _) => keep.join("mesh"),
+        (None, Some(temporary)) => temporary.path().join("mesh"),
+        (None, None) => anyhow::bail!("there is no folder to fill"),
+    };
+    if !folder.is_dir() {
+        let mesh = Mesh::builder(Form::Embedded).model().start().await;
+        fill(&mesh.channels()).await?;
+        let data = mesh.data(Role::Gateway, 0);
+        let made = mesh.shutdown().await;
+        std::fs::create_dir_all(&folder)?;
+        for part in ["journal", "index"] {
+            std::fs::rename(data.join(part), folder.join(part))?;
+        }
+        drop(made);
+    }
+    Ok((folder, temporary))
 }
 
 /// Gives the median in milliseconds.
