@@ -24,6 +24,7 @@
 pub mod access;
 mod admission;
 mod again;
+mod ahead;
 mod allow;
 mod channel;
 mod compression;
@@ -44,6 +45,7 @@ mod view;
 pub use access::{Action, Authorize};
 pub use admission::{Admission, AdmissionOptions, Permit};
 pub use again::Again;
+pub use ahead::{Ahead, ahead};
 pub use allow::AllowList;
 pub use channel::{Channel, parse_grpc_timeout};
 pub use compression::Compression;

@@ -9,7 +9,7 @@ use commonplace_proto::policy::GetPolicyRequest;
 use commonplace_proto::policy::policy_service_client::PolicyServiceClient;
 use commonplace_rpc::remote::placed;
 use commonplace_rpc::server::MESSAGE_BYTES;
-use commonplace_rpc::{Channel, Code, Failure, context};
+use commonplace_rpc::{Ahead, Channel, Code, Failure, ahead, context};
 use commonplace_types::{Invalid, ProjectName};
 use tracing::Instrument;
 
@@ -92,7 +92,8 @@ impl Upstream {
 
     /// Does what needs a policy. Once a policy was asked for, the work is begun by the one that was answered last,
     /// while the policy service is asked: mostly it is still the same, and then nothing was waited for. If it is
-    /// another, the work is done again by that. So `work` must leave nothing behind.
+    /// another, that work is dropped and done again by the right one; if there is none, nobody waits for its end. So
+    /// `work` must leave nothing behind.
     pub async fn by_policy<T, F>(
         &self,
         choice: Choice<'_>,
@@ -102,15 +103,16 @@ impl Upstream {
         F: Future<Output = Result<T, RetrievalError>>,
     {
         let key = Guesses::key(choice);
-        if let Some(guess) = self.guesses.last(&key) {
-            let (policy, done) = tokio::join!(self.policy(choice), work(guess.clone()));
-            let policy = policy?;
-            if policy == *guess {
-                return done;
+        let policy = match self.guesses.last(&key) {
+            None => self.policy(choice).await?,
+            Some(guess) => {
+                let asking = self.policy(choice);
+                match ahead(asking, work(guess.clone()), |policy| *policy == *guess).await? {
+                    Ahead::Expected(done) => return done,
+                    Ahead::Other(policy) => policy,
+                }
             }
-            return work(self.guesses.remember(key, policy)).await;
-        }
-        let policy = self.policy(choice).await?;
+        };
         work(self.guesses.remember(key, policy)).await
     }
 
