@@ -33,6 +33,10 @@ impl AllowList {
                 &["journal", "ingest", "index", "retrieval"],
             ),
             ("commonplace.policy.v1.LimitsService", &["journal"]),
+            (
+                "commonplace.policy.v1.AuditService",
+                &["journal", "ingest", "index", "retrieval"],
+            ),
             ("commonplace.retrieval.v1.RetrievalService", &[]),
             ("commonplace.ingest.v1.IngestService", &[]),
             ("commonplace.gateway.v1.GatewayService", &[]),
