@@ -41,8 +41,8 @@ use std::time::Duration;
 
 use commonplace_access::credential::key::{Randomness, SystemRandomness};
 use commonplace_proto::policy::access_service_server::AccessServiceServer;
-use commonplace_proto::policy::limits_service_server::LimitsServiceServer;
 use commonplace_proto::policy::audit_service_server::AuditServiceServer;
+use commonplace_proto::policy::limits_service_server::LimitsServiceServer;
 use commonplace_proto::policy::policy_service_server::PolicyServiceServer;
 use commonplace_storage::{Database, Place, SchemaState, StorageError};
 use commonplace_types::Clock;
@@ -95,7 +95,7 @@ pub async fn start_with(
         0 => None,
         days => Some(Duration::from_secs(u64::from(days) * 86_400)),
     };
-    let log = audit::Log::start(catalog.database(), clock.clone(), keep);
+    let log = audit::Log::start(catalog.database().clone(), clock.clone(), keep);
     let surroundings = access::Surroundings {
         options,
         clock,

@@ -19,7 +19,7 @@ use super::denials::Denials;
 use super::entry::{Entry, Verdict, Who, code_name, cut, new_id, rules_told};
 use super::hop::Hop;
 use super::options::{Answer, OnFull, Options};
-use crate::context::Trace;
+use crate::context::{self, Trace};
 use crate::methods::method;
 use crate::{Code, Failure};
 
@@ -184,13 +184,47 @@ impl Recorder {
         extensions: &Extensions,
         failure: &Failure,
     ) {
-        if !matches!(failure.code, Code::PermissionDenied | Code::Unauthenticated) {
-            return;
+        if is_denial(failure) {
+            self.denied(refusal(self.outer(headers, path, extensions), failure));
         }
+    }
+
+    /// The same for what becomes of a request later on.
+    pub fn refusing(
+        &self,
+        headers: &HeaderMap,
+        path: &str,
+        extensions: &Extensions,
+    ) -> impl Fn(&Failure) + Send + Sync + use<> {
+        let (recorder, outer) = (self.clone(), self.outer(headers, path, extensions));
+        move |failure| {
+            if !is_denial(failure) {
+                return;
+            }
+            let Entry {
+                id,
+                time,
+                last_time,
+                ..
+            } = recorder.blank();
+            let entry = Entry {
+                id,
+                time,
+                last_time,
+                ..outer.clone()
+            };
+            recorder.denied(refusal(entry, failure));
+        }
+    }
+
+    /// What is known of a request that no service was asked about.
+    fn outer(&self, headers: &HeaderMap, path: &str, extensions: &Extensions) -> Entry {
         let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let principal = extensions.get::<Arc<Principal>>();
         let hop = Hop::of(extensions);
-        let trace = header("traceparent").and_then(Trace::parse);
+        let call = context::current();
+        let trace = call.as_ref().map(|call| call.trace);
+        let trace = trace.or_else(|| header("traceparent").and_then(Trace::parse));
         let request_id = header("x-request-id").filter(|id| id.len() <= 128);
         let mut entry = self.blank();
         if let Some(principal) = principal {
@@ -198,12 +232,15 @@ impl Recorder {
             entry.who = Some(Who::of(principal));
         }
         entry.method.clone_from(&method(path).name);
-        entry.request_id = request_id.unwrap_or_default().to_owned();
+        entry.request_id = match call {
+            Some(call) => call.request_id,
+            None => request_id.unwrap_or_default().to_owned(),
+        };
         entry.trace_id = trace.map_or_else(String::new, |trace| trace.trace_id());
         entry.peer = hop
             .caller
             .map_or_else(String::new, |caller| caller.to_string());
-        self.denied(refusal(entry, failure));
+        entry
     }
 
     /// An entry of nobody about nothing, now.
@@ -299,6 +336,11 @@ impl Recorder {
         };
         self.inner.denials.note(lost, Instant::now());
     }
+}
+
+/// Whether a failure is a denial.
+pub(super) fn is_denial(failure: &Failure) -> bool {
+    matches!(failure.code, Code::PermissionDenied | Code::Unauthenticated)
 }
 
 /// The entry of a call that failed for whoever made it.

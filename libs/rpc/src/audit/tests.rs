@@ -395,7 +395,11 @@ async fn a_stream_that_is_ended_by_a_denial_leaves_its_record() {
     let kept = sink.kept();
     assert_eq!(kept.len(), 1);
     assert_eq!(
-        (kept[0].verdict, kept[0].reason.as_str(), &kept[0].method[..]),
+        (
+            kept[0].verdict,
+            kept[0].reason.as_str(),
+            &kept[0].method[..]
+        ),
         (Verdict::Denied, "ACCESS_DENIED", &TAIL[1..])
     );
 }

@@ -5,7 +5,7 @@ use tonic::body::Body;
 
 use super::entry::{Entry, Who, code_name};
 use super::hop::Hop;
-use super::recorder::{Recorder, Slot, refusal};
+use super::recorder::{Recorder, Slot, is_denial, refusal};
 use crate::again::Again;
 use crate::context::Call;
 use crate::serve::grpc_status;
@@ -133,10 +133,6 @@ fn refused(recorder: &Recorder, call: &Call, failure: &Failure) {
     if is_denial(failure) {
         recorder.denied(refusal(fill(recorder.blank(), call), failure));
     }
-}
-
-fn is_denial(failure: &Failure) -> bool {
-    matches!(failure.code, Code::PermissionDenied | Code::Unauthenticated)
 }
 
 fn failure_of(answer: &Response<Body>) -> Failure {

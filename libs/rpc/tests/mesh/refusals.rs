@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use commonplace_rpc::server::Server;
-use commonplace_rpc::{Action, Authorize, Channel, Code, Decision, Failure, Layered, Limits, View, context};
+use commonplace_rpc::{
+    Action, Authorize, Channel, Code, Decision, Failure, Layered, Limits, View, context,
+};
 use commonplace_telemetry::Metrics;
 use commonplace_types::{Principal, ProjectName};
 use futures::StreamExt;
