@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use commonplace_rpc::{Action, Authorize, Code, Failure, View};
+use commonplace_rpc::{Action, Authorize, Because, Code, Decision, Failure};
 use commonplace_types::{Clock, Invalid, Principal, ProjectName, TenantName};
 
 use crate::config::{Mode, Options};
@@ -204,7 +204,7 @@ impl Authorize for Access {
         principal: &Arc<Principal>,
         action: Action,
         project: Option<&ProjectName>,
-    ) -> Result<View, Failure> {
+    ) -> Result<Decision, Failure> {
         if principal
             .expires
             .is_some_and(|expires| expires <= self.inner.clock.now())
@@ -212,9 +212,14 @@ impl Authorize for Access {
             return Err(expired());
         }
         let snapshot = self.snapshot(principal).await?;
-        snapshot
-            .view(principal, action, project)
-            .ok_or_else(|| denied(principal, action, project, &snapshot))
+        let (view, policies) = snapshot.decided(principal, action, project);
+        Ok(Decision {
+            answer: view.ok_or_else(|| denied(principal, action, project, &snapshot)),
+            because: Because {
+                policies,
+                rules: Some(snapshot.rules().hash()),
+            },
+        })
     }
 }
 

@@ -6,6 +6,7 @@
 //!   tenant's own policies. Every process decides for itself, without a call on the way.
 //! - [`Access`] is both over the policy service, which keeps keys, grants and policies: it asks again before
 //!   what it knows is older than `access.refresh_ms`.
+//! - [`audit`] is the audit log as a chain: its records, their bytes, and how it is checked.
 //!
 //! What always holds: nothing is allowed that no rule allows; a rule that cannot be evaluated denies; no rule
 //! reaches into another tenant; whoever acts for somebody needs to be allowed what they do as well; a
@@ -15,6 +16,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod access;
+pub mod audit;
 mod config;
 pub mod credential;
 pub mod decide;

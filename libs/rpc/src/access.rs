@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Buf, Bytes, BytesMut};
-use commonplace_types::{Principal, ProjectName, Right};
+use commonplace_types::{Digest, Principal, ProjectName, Right};
 use http_body::Frame;
 use http_body_util::BodyExt;
 use tonic::body::Body;
@@ -28,13 +28,42 @@ pub trait Authorize: Send + Sync + fmt::Debug {
     fn nobody(&self) -> Result<Arc<Principal>, Failure>;
 
     /// What of a project a principal may do this to; of the tenant, if no project is given.
-    /// Error: PERMISSION_DENIED, UNAUTHENTICATED if the proof has ended, UNAVAILABLE if it cannot be decided.
+    /// Error: UNAUTHENTICATED if the proof has ended, UNAVAILABLE if it cannot be decided.
     async fn decide(
         &self,
         principal: &Arc<Principal>,
         action: Action,
         project: Option<&ProjectName>,
-    ) -> Result<View, Failure>;
+    ) -> Result<Decision, Failure>;
+}
+
+/// What was decided, and why.
+#[derive(Debug, Clone)]
+pub struct Decision {
+    /// What of the project may be seen; or the refusal, PERMISSION_DENIED.
+    pub answer: Result<View, Failure>,
+    /// By which rules.
+    pub because: Because,
+}
+
+/// What decided.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Because {
+    /// Ids of the policies and grants that decided, sorted; none: nothing allows it.
+    pub policies: Arc<[String]>,
+    /// The hash of all rules that were asked.
+    pub rules: Option<Digest>,
+}
+
+/// What the call that is served was asked for, before it was let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// The right.
+    pub right: Right,
+    /// Over which project; none: the tenant.
+    pub project: Option<ProjectName>,
+    /// What decided.
+    pub because: Because,
 }
 
 /// What somebody wants to do.

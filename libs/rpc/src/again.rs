@@ -33,6 +33,15 @@ impl Again {
         Self(Arc::new(move || Box::pin(ask())))
     }
 
+    /// The same, and whoever is told hears why an answer ended.
+    pub fn telling(self, tell: impl Fn(&Failure) + Send + Sync + 'static) -> Self {
+        let tell = Arc::new(tell);
+        Self::new(move || {
+            let (asking, tell) = ((self.0)(), tell.clone());
+            async move { asking.await.inspect_err(|failure| tell(failure)) }
+        })
+    }
+
     /// The answer, asked about at every message.
     pub fn guard(self, answer: Response<Body>) -> Response<Body> {
         answer.map(|body| {
@@ -128,10 +137,17 @@ mod tests {
                 }
             }
         });
+        let told = Arc::new(AtomicUsize::new(0));
+        let tells = told.clone();
+        let again = again.telling(move |failure| {
+            assert_eq!(failure.reason, "ACCESS_DENIED");
+            tells.fetch_add(1, Ordering::SeqCst);
+        });
         let answer = again.guard(Response::new(Body::new(StreamBody::new(messages))));
         let read = answer.into_body().collect().await.unwrap();
         assert_eq!(read.trailers().unwrap()["grpc-status"], "7");
         assert_eq!(read.to_bytes(), "mmm");
         assert_eq!(asked.load(Ordering::SeqCst), 4);
+        assert_eq!(told.load(Ordering::SeqCst), 1);
     }
 }

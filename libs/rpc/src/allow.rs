@@ -21,7 +21,7 @@ impl AllowList {
     /// The mesh: each service is called by those that ARCHITECTURE.md draws an arrow from, and all of them by
     /// the gateway and by the role `operator`, which people call as.
     pub fn mesh() -> Self {
-        let arrows: [(&str, &[&str]); 9] = [
+        let arrows: [(&str, &[&str]); 10] = [
             (
                 "commonplace.journal.v1.JournalService",
                 &["ingest", "index"],
@@ -33,6 +33,10 @@ impl AllowList {
                 &["journal", "ingest", "index", "retrieval"],
             ),
             ("commonplace.policy.v1.LimitsService", &["journal"]),
+            (
+                "commonplace.policy.v1.AuditService",
+                &["journal", "ingest", "index", "retrieval"],
+            ),
             ("commonplace.retrieval.v1.RetrievalService", &[]),
             ("commonplace.ingest.v1.IngestService", &[]),
             ("commonplace.gateway.v1.GatewayService", &[]),

@@ -17,6 +17,7 @@ use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt};
 use tracing::Instrument;
 
+use crate::audit::Hop;
 use crate::context::{self, Call};
 use crate::edge::Guarded;
 use crate::measure::Measure;
@@ -224,6 +225,8 @@ impl Service<Request<Body>> for Channel {
             _ => Measure::client(metrics, method, call.as_ref(), request.headers_mut()),
         };
         let span = measure.span().clone();
+        let hop = Hop::next(call.as_ref(), request.extensions());
+        request.extensions_mut().insert(hop);
         let deadline = call.and_then(|call| call.deadline);
         let to = self.to.clone();
         Box::pin(async move {

@@ -4,13 +4,14 @@
 //! belongs to the task that serves the call; a task spawned from it takes it along with [`scope`].
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use commonplace_telemetry::Trace;
 use commonplace_types::{Principal, ProjectName, Right, TenantName};
 
-use crate::access::{self, Authorize};
+use crate::access::{self, Asked, Authorize};
 use crate::methods::Method;
 use crate::view::View;
 use crate::{Code, Failure};
@@ -38,6 +39,10 @@ pub struct Call {
     pub method: Option<&'static Method>,
     /// Decides about what the service learns only while it serves.
     pub authorize: Option<Arc<dyn Authorize>>,
+    /// What was decided before it was let in.
+    pub asked: Option<Arc<Asked>>,
+    /// Where whoever called the gateway is, as far as it is known.
+    pub peer: Option<IpAddr>,
 }
 
 impl Call {
@@ -52,6 +57,8 @@ impl Call {
             view: View::Whole,
             method: None,
             authorize: None,
+            asked: None,
+            peer: None,
         }
     }
 }
@@ -149,7 +156,7 @@ async fn ask(right: Right, project: Option<&ProjectName>, parts: bool) -> Result
             .message("nobody is known to have made this call"));
     };
     let action = access::action(method, right, parts);
-    authorize.decide(principal, action, project).await
+    authorize.decide(principal, action, project).await?.answer
 }
 
 /// Whether the present call may do something to all of a project. Error: it cannot be decided.

@@ -11,6 +11,7 @@
 //!   [`principal`] carries who the call is made for from service to service.
 //! - [`Edge`] stands before services that are called from outside: it refuses who calls too much, and lets in what
 //!   [`Admission`] finds can be served in time.
+//! - [`audit`] records what was changed and what was refused, on its way to the audit log.
 //! - [`Failure`] is what went wrong in a form that any client can act on; [`status()`] alone turns it into a
 //!   gRPC status with details, [`Failure::from_status`] back.
 //! - [`server`] binds early, is ready late, lets in whom [`AllowList`] names, and drains with a cap.
@@ -26,6 +27,7 @@ mod admission;
 mod again;
 mod ahead;
 mod allow;
+pub mod audit;
 mod channel;
 mod compression;
 pub mod context;
@@ -42,7 +44,7 @@ pub mod server;
 pub mod tls;
 mod view;
 
-pub use access::{Action, Authorize};
+pub use access::{Action, Authorize, Because, Decision};
 pub use admission::{Admission, AdmissionOptions, Permit};
 pub use again::Again;
 pub use ahead::{Ahead, ahead};

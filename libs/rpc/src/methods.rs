@@ -40,6 +40,21 @@ pub enum Cost {
     Expensive,
 }
 
+impl Method {
+    /// Whether a call of it changes something of the tenant, by its contract: it asks for the right to write or
+    /// to administer, and does not say that it has no effects.
+    pub fn mutates(&self) -> bool {
+        let right = self.access.as_ref().and_then(|access| access.right);
+        right >= Some(Right::Write) && !self.reads_only
+    }
+
+    /// Whether services alone may call it.
+    pub fn for_services(&self) -> bool {
+        let access = self.access.as_ref();
+        access.is_some_and(|access| access.right.is_none())
+    }
+}
+
 /// What a method asks of its caller: `commonplace.common.v1.Access`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Access {
@@ -248,6 +263,27 @@ mod tests {
             ),
         ] {
             assert_eq!(method(path).cost, expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_changes_something_is_known_by_its_contract() {
+        let mutates = |path: &str| method(&format!("/commonplace.{path}")).mutates();
+        for path in [
+            "ingest.v1.IngestService/Commit",
+            "journal.v1.JournalService/CreateBranch",
+            "policy.v1.AccessService/CreateKey",
+            "index.v1.IndexService/Rebuild",
+        ] {
+            assert!(mutates(path), "{path}");
+        }
+        for path in [
+            "policy.v1.AccessService/ListKeys",
+            "policy.v1.AuditService/RecordCalls",
+            "retrieval.v1.RetrievalService/Retrieve",
+            "made.up/Method",
+        ] {
+            assert!(!mutates(path), "{path}");
         }
     }
 

@@ -10,6 +10,7 @@ use commonplace_types::{Actor, Invalid, Principal, PrincipalKind, Subject, Tenan
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use prost::Message;
 
+use crate::audit::Hop;
 use crate::convert::{timestamp_from_proto, timestamp_to_proto};
 use crate::tls::PeerIdentity;
 use crate::{Code, Failure};
@@ -30,6 +31,7 @@ pub(crate) fn send_on(principal: &Principal, headers: &mut HeaderMap) {
 pub(crate) fn strip<B>(request: &mut Request<B>) {
     request.headers_mut().remove(HEADER);
     request.extensions_mut().remove::<Arc<Principal>>();
+    Hop::strip(request);
 }
 
 /// Takes a principal from a service that showed its certificate. One that names none passes on a call that
@@ -38,7 +40,13 @@ pub(crate) fn strip<B>(request: &mut Request<B>) {
 pub(crate) fn receive<B>(request: &mut Request<B>) -> Result<(), Failure> {
     let sent = request.headers().get(HEADER).cloned();
     let peer = request.extensions().get::<PeerIdentity>().cloned();
+    let hop = peer
+        .as_ref()
+        .map(|peer| Hop::receive(request.headers(), peer));
     strip(request);
+    if let Some(hop) = hop {
+        request.extensions_mut().insert(hop);
+    }
     let (Some(sent), Some(peer)) = (sent, peer) else {
         return Ok(());
     };

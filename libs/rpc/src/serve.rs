@@ -15,8 +15,9 @@ use tonic::body::Body;
 use tower::Service;
 use tracing::Instrument;
 
-use crate::access::{self, Action, Authorize};
+use crate::access::{self, Action, Asked, Authorize};
 use crate::again::Again;
+use crate::audit::{Recorder, Watch};
 use crate::channel::{out_of_time, parse_grpc_timeout};
 use crate::context::{self, Call, Trace};
 use crate::measure::{self, Measure};
@@ -54,6 +55,7 @@ pub struct Layered<S> {
     limits: Limits,
     metrics: Arc<Metrics>,
     authorize: Option<Arc<dyn Authorize>>,
+    recorder: Option<Recorder>,
 }
 
 impl<S> Layered<S> {
@@ -66,12 +68,19 @@ impl<S> Layered<S> {
             limits,
             metrics,
             authorize: None,
+            recorder: None,
         }
     }
 
     /// Has every call decided on before it is served. Without this everybody may call everything.
     pub fn authorized(mut self, authorize: Arc<dyn Authorize>) -> Self {
         self.authorize = Some(authorize);
+        self
+    }
+
+    /// Has what is changed and what is refused recorded. Only where calls are decided on.
+    pub fn audited(mut self, recorder: Recorder) -> Self {
+        self.recorder = Some(recorder);
         self
     }
 
@@ -203,8 +212,9 @@ where
         // The one that is ready is used up; its clone takes the next call.
         let next = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, next);
+        let guards = (self.authorize.clone(), self.recorder.clone());
         // Whoever may not call is answered within the span, so that a refusal is seen where it happened.
-        let served = serve(inner, request, call, self.authorize.clone());
+        let served = serve(inner, request, call, guards);
         let served = served.instrument(measure.span().clone());
         Box::pin(async move {
             let deadline = deadline.unwrap_or(started + Duration::from_secs(3_600));
@@ -230,7 +240,7 @@ async fn serve<S>(
     mut inner: S,
     mut request: Request<Body>,
     mut call: Call,
-    authorize: Option<Arc<dyn Authorize>>,
+    (authorize, recorder): (Option<Arc<dyn Authorize>>, Option<Recorder>),
 ) -> Result<Response<Body>, Infallible>
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
@@ -242,20 +252,29 @@ where
         }
         return context::scope(call, inner.call(request)).await;
     };
-    match admit(&authorize, &mut request, &mut call).await {
-        Ok(again) => {
-            call.authorize = Some(authorize);
-            let answer = context::scope(call, inner.call(request)).await?;
-            Ok(match again {
-                Some(again) => again.guard(answer),
-                None => answer,
-            })
-        }
+    let watch = Watch::new(recorder, request.extensions(), &mut call);
+    let admitted = admit(&authorize, &mut request, &mut call).await;
+    if let Err(failure) = &admitted {
+        watch.refused(&call, failure);
+    }
+    let let_in = admitted.and_then(|again| {
+        let again = again.map(|again| watch.over(again, &call));
+        Ok((watch.let_in(&call)?, again))
+    });
+    let (pending, again) = match let_in {
+        Ok(let_in) => let_in,
         Err(failure) => {
             access::drain(request.into_body()).await;
-            Ok(failure.into_status().into_http())
+            return Ok(failure.into_status().into_http());
         }
-    }
+    };
+    call.authorize = Some(authorize);
+    let answer = context::scope(call, inner.call(request)).await?;
+    let answer = pending.answered(answer).await;
+    Ok(match again {
+        Some(again) => again.guard(answer),
+        None => answer,
+    })
 }
 
 /// Gives what to ask again while a stream goes on.
@@ -270,6 +289,7 @@ async fn admit(
     let Some(access) = &method.access else {
         return Err(access::unknown(path));
     };
+    call.method = Some(method);
     let principal = match request.extensions_mut().remove::<Arc<Principal>>() {
         Some(principal) => principal,
         None => authorize.nobody()?,
@@ -280,24 +300,28 @@ async fn admit(
         tracing::Span::current().record("tenant", call.tenant.as_str());
     }
     call.principal = Some(principal.clone());
-    call.method = Some(method);
     let Some(right) = access.right else {
         return for_services(&principal, method).map(|()| None);
     };
-    let decide = |right, parts| access::action(method, right, parts);
-    let (action, project) = match &access.over {
-        Over::Tenant => (decide(right, false), None),
-        Over::Service => (decide(Right::Member, false), None),
+    let (right, parts, project) = match &access.over {
+        Over::Tenant => (right, false, None),
+        Over::Service => (Right::Member, false, None),
         Over::Project(path) => {
             let opened = access::open(std::mem::take(request.body_mut())).await?;
             *request.body_mut() = opened.body;
             let project = access::project_of(&opened.message, path)?;
-            (decide(right, access.parts), Some(project))
+            (right, access.parts, Some(project))
         }
     };
-    call.view = authorize
-        .decide(&principal, action, project.as_ref())
-        .await?;
+    let action = access::action(method, right, parts);
+    let decision = authorize.decide(&principal, action, project.as_ref());
+    let decision = decision.await?;
+    call.asked = Some(Arc::new(Asked {
+        right,
+        project: project.clone(),
+        because: decision.because,
+    }));
+    call.view = decision.answer?;
     debug_assert!(access.parts || call.view == View::Whole);
     let streams = method.server_streaming;
     Ok(streams.then(|| again(authorize.clone(), principal, action, project)))
@@ -315,7 +339,7 @@ fn again(
         let project = project.clone();
         async move {
             let decided = authorize.decide(&principal, action, project.as_ref());
-            decided.await.map(drop)
+            decided.await?.answer.map(drop)
         }
     })
 }

@@ -17,6 +17,7 @@ use tonic::body::Body;
 use tower::Service;
 
 use crate::allow::AllowList;
+use crate::audit::Recorder;
 use crate::compression::Compressed;
 use crate::tls::Tls;
 use accept::Listening;
@@ -145,6 +146,11 @@ impl Server {
         S::Future: Send + 'static,
     {
         self.gate.open(Routed::new(service));
+    }
+
+    /// Has recorded whom the port itself refuses. Only the first call of this has an effect.
+    pub fn record_denials(&self, recorder: Recorder) {
+        self.gate.record_denials(recorder);
     }
 
     /// Tells watchers that nothing serves any more, refuses new connections, sends GOAWAY, ends streams so

@@ -1,6 +1,7 @@
 //! What can be said on the command line.
 
 pub mod access;
+pub mod audit;
 pub mod limits;
 pub mod sight;
 
@@ -11,6 +12,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use commonplace_node::Role;
 
 use access::{Authz, Grants, Keys, Token};
+use audit::Audit;
 use limits::Limits;
 use sight::{Top, Trace};
 
@@ -189,6 +191,9 @@ pub enum Command {
     /// How much tenants may call, send and keep
     #[command(subcommand)]
     Limits(Limits),
+    /// The audit log: what was changed and what was refused
+    #[command(subcommand)]
+    Audit(Audit),
     /// Tokens that callers show
     #[command(subcommand)]
     Token(Token),

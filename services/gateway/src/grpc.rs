@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use commonplace_rpc::methods::method;
+use commonplace_rpc::audit::Recorder;
 use commonplace_rpc::{Again, Code, Failure};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version};
 use tonic::body::Body;
@@ -32,6 +32,7 @@ const WEB_TYPES: [&str; 4] = [
 /// The service behind every path that is not JSON: speaks gRPC and gRPC-web, and says so to whoever does not.
 pub(crate) fn proxy(
     backends: Backends,
+    recorder: Recorder,
 ) -> impl Service<Request<axum::body::Body>, Response = Response<Body>, Error = Infallible, Future: Send>
 + Clone
 + Send
@@ -39,7 +40,7 @@ pub(crate) fn proxy(
 + 'static {
     let web = tonic_web::GrpcWebLayer::new().layer(Proxy {
         backends,
-        for_services: false,
+        outside: Some(recorder),
     });
     let answer = tower::service_fn(move |request: Request<axum::body::Body>| {
         let (web, request) = (web.clone(), request.map(Body::new));
@@ -127,7 +128,7 @@ pub(crate) fn pass_on(
 + 'static {
     let proxy = Proxy {
         backends,
-        for_services: true,
+        outside: None,
     };
     tower::service_fn(move |request: Request<axum::body::Body>| {
         proxy.clone().oneshot(request.map(Body::new))
@@ -137,8 +138,8 @@ pub(crate) fn pass_on(
 #[derive(Clone)]
 struct Proxy {
     backends: Backends,
-    /// Also takes calls that only services make of each other.
-    for_services: bool,
+    /// Calls come from outside: those that only services make of each other are refused, and that is recorded.
+    outside: Option<Recorder>,
 }
 
 impl Service<Request<Body>> for Proxy {
@@ -153,12 +154,11 @@ impl Service<Request<Body>> for Proxy {
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let again = request.extensions_mut().remove::<Again>();
         let path = request.uri().path();
-        // A call that is answered once was decided on a moment ago.
-        let again = again.filter(|_| method(path).server_streaming);
-        let refused = FOR_SERVICES.iter().filter(|_| !self.for_services);
-        if let Some((_, instead)) = refused.into_iter().find(|(call, _)| *call == path) {
+        let closed = FOR_SERVICES.iter().find(|(call, _)| *call == path);
+        if let (Some(recorder), Some((_, instead))) = (&self.outside, closed) {
             let text = format!("`{path}` is for services only; call {instead}");
             let failure = Failure::new(Code::PermissionDenied, "FOR_SERVICES_ONLY").message(text);
+            recorder.refused(request.headers(), path, request.extensions(), &failure);
             return Box::pin(std::future::ready(Ok(failure.into_status().into_http())));
         }
         let service = path.split('/').nth(1).unwrap_or_default();

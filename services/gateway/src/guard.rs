@@ -11,6 +11,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use commonplace_rpc::audit::Recorder;
 use commonplace_rpc::server::ListenAddress;
 use commonplace_rpc::{Code, Failure};
 use http::header::{CONTENT_TYPE, HOST, ORIGIN};
@@ -31,11 +32,13 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    pub(crate) fn new(options: &Options) -> Arc<Self> {
-        Arc::new(Self {
+    /// With what records whom it refuses.
+    pub(crate) fn new(options: &Options, recorder: Recorder) -> (Arc<Self>, Recorder) {
+        let guard = Self {
             origins: options.allowed_origins.clone(),
             hosts: options.allowed_hosts.clone(),
-        })
+        };
+        (Arc::new(guard), recorder)
     }
 
     fn check(&self, request: &Request) -> Result<(), Failure> {
@@ -90,16 +93,17 @@ fn is_loopback(host: &str) -> bool {
 
 /// The layer around every route.
 pub(crate) async fn check(
-    State(guard): State<Arc<Guard>>,
+    State((guard, recorder)): State<(Arc<Guard>, Recorder)>,
     request: Request,
     next: Next,
 ) -> Response {
-    match guard.check(&request) {
-        Ok(()) => next.run(request).await,
-        Err(failure) if crate::grpc::is_grpc(request.headers()) => {
-            failure.into_status().into_http::<Body>()
-        }
-        Err(failure) => HttpError(failure).into_response(),
+    let Err(failure) = guard.check(&request) else {
+        return next.run(request).await;
+    };
+    crate::who::refused(&recorder, &request, &failure);
+    match crate::grpc::is_grpc(request.headers()) {
+        true => failure.into_status().into_http::<Body>(),
+        false => HttpError(failure).into_response(),
     }
 }
 

@@ -4,7 +4,7 @@
 //! new rpc with an HTTP path is served without a line of code. A call's deadline covers its body too.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -127,6 +127,35 @@ const VERBS: [(&str, &str, MethodFilter); 3] = [
     ("put", "PUT", MethodFilter::PUT),
     ("post", "POST", MethodFilter::POST),
 ];
+
+/// Takes the report's body as it is; every other path is in the contracts.
+const REPORT: &str = "/commonplace.ingest.v1.IngestService/IngestReport";
+
+/// The path of the rpc that an HTTP call stands for, as gRPC has it. None: it stands for no rpc.
+pub(crate) fn rpc_of(verb: &http::Method, path: &str) -> Option<&'static str> {
+    static RULES: LazyLock<Vec<(MethodFilter, String, String)>> = LazyLock::new(|| {
+        let services = commonplace_proto::pool().services();
+        let methods = services.flat_map(|service| service.methods().collect::<Vec<_>>());
+        let rules = methods.filter_map(|method| {
+            let (verb, template, _) = http_rule(&method)?;
+            Some((verb, template, rpc_path(&method)))
+        });
+        rules.collect()
+    });
+    let verb = MethodFilter::try_from(verb.clone()).ok()?;
+    let fits = |template: &str| {
+        let (given, wanted) = (path.split('/'), template.split('/'));
+        given.clone().count() == wanted.clone().count()
+            && given
+                .zip(wanted)
+                .all(|(given, wanted)| wanted.starts_with('{') || wanted == given)
+    };
+    let rule = RULES
+        .iter()
+        .find(|(with, template, _)| *with == verb && fits(template));
+    let report = || (verb == MethodFilter::POST && fits("/ingest/{format}")).then_some(REPORT);
+    rule.map(|(_, _, rpc)| rpc.as_str()).or_else(report)
+}
 
 /// Reads the `google.api.http` option of a method: verb, path, whether the body is the message.
 fn http_rule(method: &MethodDescriptor) -> Option<(MethodFilter, String, bool)> {
@@ -288,6 +317,47 @@ mod tests {
                 paths.contains(&format!("{verb:?} {path}")),
                 "{path} is missing from {paths:#?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_path_stands_for_the_rpc_that_it_calls() {
+        for (verb, path, rpc) in [
+            (
+                "GET",
+                "/keys",
+                "/commonplace.policy.v1.AccessService/ListKeys",
+            ),
+            (
+                "POST",
+                "/keys",
+                "/commonplace.policy.v1.AccessService/CreateKey",
+            ),
+            (
+                "POST",
+                "/keys/an-id/revoke",
+                "/commonplace.policy.v1.AccessService/RevokeKey",
+            ),
+            ("POST", "/ingest/junit", REPORT),
+            (
+                "GET",
+                "/ingest/formats",
+                "/commonplace.ingest.v1.IngestService/ListFormats",
+            ),
+        ] {
+            assert_eq!(
+                rpc_of(&verb.parse().unwrap(), path),
+                Some(rpc),
+                "{verb} {path}"
+            );
+        }
+        for (verb, path) in [
+            ("PUT", "/keys"),
+            ("GET", "/keys/"),
+            ("GET", "/nothing"),
+            ("X", "/keys"),
+        ] {
+            assert_eq!(rpc_of(&verb.parse().unwrap(), path), None, "{verb} {path}");
         }
     }
 

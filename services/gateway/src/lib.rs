@@ -51,6 +51,7 @@ pub fn start(
     let numbers = metrics.clone();
     let shared = json::Shared::new(options);
     let requests = trace::Requests::new(&metrics, json::calls(&backends));
+    let recorder = who.recorder().clone();
     Router::new()
         .merge(json::routes(&backends, &shared))
         .merge(report::routes(&backends, &shared))
@@ -60,14 +61,14 @@ pub fn start(
         )
         .route("/health", get(|| std::future::ready(HEALTHY)))
         .method_not_allowed_fallback(method_not_allowed)
-        .fallback_service(grpc::proxy(backends))
+        .fallback_service(grpc::proxy(backends, recorder.clone()))
         // Learns who calls; nothing behind it is reached by somebody who shows what is no good.
         .layer(axum::middleware::from_fn_with_state(who, who::identify))
         // Answers the browsers of allowed origins.
         .layer(grpc::cors(options))
         // Refuses web pages of other origins, and names that are not ours.
         .layer(axum::middleware::from_fn_with_state(
-            guard::Guard::new(options),
+            guard::Guard::new(options, recorder),
             guard::check,
         ))
         // Around all: a refusal belongs to a trace too.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
+use commonplace_rpc::audit::PeerAddress;
 use commonplace_rpc::context::{self, Call, Trace};
 use commonplace_rpc::methods::{self, Method};
 use commonplace_telemetry::{Metrics, latency_buckets, names, trace_of};
@@ -131,6 +132,7 @@ pub(crate) async fn follow(
 ) -> Response {
     let started = Instant::now();
     let mut call = call_of(request.headers());
+    call.peer = request.extensions().get::<PeerAddress>().map(|at| at.0);
     let arrived = Arrived::new(&request, &requests);
     let span = arrived.span(request.headers(), &call.request_id);
     if let Some(trace) = trace_of(&span) {

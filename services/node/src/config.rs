@@ -44,6 +44,8 @@ pub struct NodeOptions {
     pub telemetry: commonplace_telemetry::Options,
     /// Who may call.
     pub access: commonplace_access::Options,
+    /// What is recorded of calls, and how surely.
+    pub audit: commonplace_rpc::audit::Options,
     /// The port's own settings.
     pub gateway: commonplace_gateway::Options,
     /// Reading reports.
@@ -76,6 +78,7 @@ impl Default for NodeOptions {
             database: Default::default(),
             telemetry: Default::default(),
             access: Default::default(),
+            audit: Default::default(),
             gateway: Default::default(),
             ingest: Default::default(),
             journal: Default::default(),

@@ -12,6 +12,7 @@ use commonplace_gateway::Who;
 use commonplace_gateway::service::Info;
 use commonplace_limits::{Limiter, PolicySource, Sharing};
 use commonplace_policy::Policies;
+use commonplace_rpc::audit::Recorder;
 use commonplace_rpc::server::Readiness;
 use commonplace_rpc::{Admission, AdmissionOptions, Channel, Edge, Layered, Limits, Tls, TlsError};
 use commonplace_storage::{DataFolder, Place, PoolMetrics, StorageError};
@@ -128,6 +129,7 @@ pub struct Node {
     _sharing: Option<Sharing>,
     who: Who,
     uses: TellUses,
+    recorder: Recorder,
     retrieval: Option<commonplace_retrieval::Retrieval>,
     index: Option<commonplace_index::Index>,
     policy: Option<commonplace_policy::Policies>,
@@ -157,6 +159,7 @@ impl Node {
             clock,
             access: keeps.access,
             limits: keeps.limits,
+            recorder: keeps.recorder.clone(),
             surroundings,
         };
         let to_policy = start.policy(&keeps.channel, keeps.policies.as_ref());
@@ -197,7 +200,12 @@ impl Node {
             gateway: options.gateway.clone(),
             edge,
             _sharing: sharing,
-            who: Who::new(keeps.authenticator.clone(), start.access),
+            who: Who::new(
+                keeps.authenticator.clone(),
+                start.access,
+                keeps.recorder.clone(),
+            ),
+            recorder: keeps.recorder,
             uses: TellUses::start(keeps.authenticator),
             retrieval,
             index,
@@ -216,6 +224,11 @@ impl Node {
     /// Which services run here.
     pub fn roles(&self) -> &BTreeSet<Role> {
         &self.roles
+    }
+
+    /// What records denials.
+    pub(crate) fn recorder(&self) -> &Recorder {
+        &self.recorder
     }
 
     /// What the port for everybody offers: the gateway over all services, and reflection.
@@ -262,6 +275,8 @@ impl Node {
         if let Some(index) = self.index {
             index.shutdown().await;
         }
+        // Everybody who is answered has stopped to call; what was recorded goes to the policy service.
+        self.recorder.end().await;
         if let Some(policy) = self.policy
             && let Err(error) = policy.shutdown().await
         {
@@ -281,6 +296,7 @@ struct Start<'a> {
     clock: Arc<dyn Clock>,
     access: Access,
     limits: Arc<PolicySource>,
+    recorder: Recorder,
     surroundings: Surroundings,
     folder: Option<DataFolder>,
 }
@@ -472,8 +488,10 @@ impl Start<'_> {
             ..Limits::default()
         };
         let metrics = self.surroundings.metrics.clone();
-        let layered = Layered::new(routes.prepare(), limits, metrics.clone());
-        Channel::in_process(layered.authorized(Arc::new(self.access.clone()))).measured(metrics)
+        let layered = Layered::new(routes.prepare(), limits, metrics.clone())
+            .authorized(Arc::new(self.access.clone()))
+            .audited(self.recorder.clone());
+        Channel::in_process(layered).measured(metrics)
     }
 
     /// The name in which the services of this process call others.

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use commonplace_access::audit::PolicySink;
 use commonplace_access::credential::Authenticator;
-use commonplace_access::{Access, PolicySource};
+use commonplace_access::{Access, Mode, PolicySource};
 use commonplace_limits::PolicySource as LimitsSource;
 use commonplace_policy::Policies;
+use commonplace_rpc::audit::Recorder;
 use commonplace_rpc::{Channel, Layered, Limits};
 use commonplace_types::Clock;
 use tokio::task::JoinHandle;
@@ -30,6 +32,8 @@ pub(crate) struct Policy {
     pub(crate) authenticator: Authenticator,
     /// How much callers may do.
     pub(crate) limits: Arc<LimitsSource>,
+    /// What they change, and what they are refused.
+    pub(crate) recorder: Recorder,
 }
 
 impl Policy {
@@ -56,11 +60,16 @@ impl Policy {
             None => peers::channel(options, Role::Policy, surroundings.tls.as_ref())?,
         };
         let channel = channel.measured(surroundings.metrics.clone());
-        let own = channel.in_name_of(&own_name(options, surroundings));
+        let name = own_name(options, surroundings);
+        let own = channel.in_name_of(&name);
         let source = Arc::new(PolicySource::new(own.clone()));
+        let sink = Arc::new(PolicySink::new(own.clone()));
+        let strict = options.access.mode == Mode::Required;
+        let recorder = Recorder::start(&options.audit, strict, name, clock.clone(), sink)?;
         Ok(Self {
             limits: Arc::new(LimitsSource::new(own)),
             policies,
+            recorder: recorder.measured(&surroundings.metrics),
             channel,
             access: Access::new(&options.access, source.clone(), clock.clone())?,
             authenticator: Authenticator::new(&options.access, source, clock)?,
@@ -113,6 +122,7 @@ pub(crate) fn routes(policies: &Policies) -> Routes {
     Routes::new(policies.service())
         .add_service(policies.access_service())
         .add_service(policies.limits_service())
+        .add_service(policies.audit_service())
 }
 
 /// The name in which a process calls others: a role that its certificate names, else the first that it plays.

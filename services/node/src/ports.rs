@@ -139,6 +139,7 @@ impl Ports {
             server.open(node.public_routes());
         }
         if let Some(server) = &self.services {
+            server.record_denials(node.recorder().clone());
             server.open(node.service_routes());
         }
     }

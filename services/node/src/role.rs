@@ -9,6 +9,7 @@ use commonplace_proto::index::index_service_server::SERVICE_NAME as INDEX;
 use commonplace_proto::ingest::ingest_service_server::SERVICE_NAME as INGEST;
 use commonplace_proto::journal::journal_service_server::SERVICE_NAME as JOURNAL;
 use commonplace_proto::policy::access_service_server::SERVICE_NAME as ACCESS;
+use commonplace_proto::policy::audit_service_server::SERVICE_NAME as AUDIT;
 use commonplace_proto::policy::limits_service_server::SERVICE_NAME as LIMITS;
 use commonplace_proto::policy::policy_service_server::SERVICE_NAME as POLICY;
 use commonplace_proto::retrieval::retrieval_service_server::SERVICE_NAME as RETRIEVAL;
@@ -19,7 +20,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Retrieval policies, and who may do what.
+    /// Retrieval policies, who may do what, and the audit log.
     Policy,
     /// The record of truth.
     Journal,
@@ -72,7 +73,7 @@ impl Role {
     pub fn services(self) -> &'static [&'static str] {
         match self {
             Self::Journal => &[JOURNAL],
-            Self::Policy => &[POLICY, ACCESS, LIMITS],
+            Self::Policy => &[POLICY, ACCESS, LIMITS, AUDIT],
             Self::Ingest => &[INGEST],
             Self::Index => &[INDEX],
             Self::Retrieval => &[RETRIEVAL],

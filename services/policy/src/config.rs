@@ -20,6 +20,8 @@ pub struct Options {
     /// `per_second` and `burst`, and `quotas` of `per`, `name`, `unit` and `most`, as docs/limits.md says. None by
     /// default.
     pub limits: commonplace_limits::Limits,
+    /// Days for which audit records are kept, at most 36,500; 0: for good.
+    pub audit_keep_days: u32,
 }
 
 impl Default for Options {
@@ -31,6 +33,7 @@ impl Default for Options {
             max_grants: 10_000,
             max_access_policies: 100,
             limits: commonplace_limits::Limits::default(),
+            audit_keep_days: 365,
         }
     }
 }

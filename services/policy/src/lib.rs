@@ -1,5 +1,6 @@
 //! Policies of two kinds: which rules a pack is made by, in versions that never change; and who may do what
-//! ([`access`]: keys, grants, authorization policies). Beside them, how much tenants may do ([`limits`]).
+//! ([`access`]: keys, grants, authorization policies). Beside them, how much tenants may do ([`limits`]), and the
+//! audit log of all services ([`audit`]).
 //!
 //! A pack names the policy version and the hash of its rules, and can be made again only if that version
 //! still says the same years later. So a version is never edited: a put adds the next one, and choosing
@@ -21,6 +22,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod access;
+pub mod audit;
 pub mod builtin;
 pub mod catalog;
 mod config;
@@ -35,15 +37,18 @@ mod store;
 mod yaml;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use commonplace_access::credential::key::{Randomness, SystemRandomness};
 use commonplace_proto::policy::access_service_server::AccessServiceServer;
+use commonplace_proto::policy::audit_service_server::AuditServiceServer;
 use commonplace_proto::policy::limits_service_server::LimitsServiceServer;
 use commonplace_proto::policy::policy_service_server::PolicyServiceServer;
 use commonplace_storage::{Database, Place, SchemaState, StorageError};
 use commonplace_types::Clock;
 
 pub use access::AccessError;
+pub use audit::AuditError;
 pub use config::Options;
 pub use error::PolicyError;
 pub use limits::LimitsError;
@@ -54,6 +59,7 @@ pub struct Policies {
     service: service::Service,
     access: access::service::Service,
     limits: limits::service::Service,
+    audit: audit::service::Service,
 }
 
 /// How the schema at a place stands beside what this program knows.
@@ -85,6 +91,11 @@ pub async fn start_with(
     let catalog = catalog::Catalog::open(options.clone(), &place.into(), clock.clone()).await?;
     let limits = limits::Keeper::new(catalog.database().clone(), &options, clock.clone());
     let limits = limits.map_err(PolicyError::from)?;
+    let keep = match options.audit_keep_days {
+        0 => None,
+        days => Some(Duration::from_secs(u64::from(days) * 86_400)),
+    };
+    let log = audit::Log::start(catalog.database().clone(), clock.clone(), keep);
     let surroundings = access::Surroundings {
         options,
         clock,
@@ -95,6 +106,7 @@ pub async fn start_with(
         service: service::Service { catalog },
         access: access::service::Service { keeper },
         limits: limits::service::Service { keeper: limits },
+        audit: audit::service::Service { log },
     })
 }
 
@@ -119,8 +131,15 @@ impl Policies {
         LimitsServiceServer::new(self.limits.clone())
     }
 
+    /// The generated server for the audit log.
+    pub fn audit_service(&self) -> AuditServiceServer<audit::service::Service> {
+        AuditServiceServer::new(self.audit.clone())
+            .max_decoding_message_size(commonplace_rpc::server::MESSAGE_BYTES)
+    }
+
     /// Ends what is under way and closes the database.
     pub async fn shutdown(self) -> Result<(), PolicyError> {
+        self.audit.log.end();
         self.service.catalog.close().await
     }
 }

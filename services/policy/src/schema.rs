@@ -6,7 +6,7 @@ use commonplace_storage::Migration;
 pub(crate) const FILE: &str = "policy.db";
 
 /// Every step of the schema.
-pub(crate) const MIGRATIONS: &[Migration] = &[POLICIES, ACCESS, LIMITS];
+pub(crate) const MIGRATIONS: &[Migration] = &[POLICIES, ACCESS, LIMITS, AUDIT];
 
 const POLICIES: Migration = Migration {
     version: 1,
@@ -164,4 +164,51 @@ const LIMITS: Migration = Migration {
             limits TEXT NOT NULL,
             updated_micros BIGINT NOT NULL
         )"],
+};
+
+/// The audit log: one chain of records for each tenant. What is added is not looked at by older programs.
+const AUDIT: Migration = Migration {
+    version: 4,
+    name: "audit",
+    oldest: 1,
+    sqlite: &[
+        "CREATE TABLE audit_chain (
+            tenant TEXT PRIMARY KEY,
+            sequence INTEGER NOT NULL,
+            hash BLOB NOT NULL,
+            start_sequence INTEGER NOT NULL,
+            start_hash BLOB NOT NULL
+        ) STRICT, WITHOUT ROWID",
+        "CREATE TABLE audit_record (
+            tenant TEXT NOT NULL,
+            sequence INTEGER NOT NULL,
+            id TEXT NOT NULL,
+            time_micros INTEGER NOT NULL,
+            previous_hash BLOB NOT NULL,
+            hash BLOB NOT NULL,
+            body BLOB NOT NULL,
+            PRIMARY KEY (tenant, sequence)
+        ) STRICT, WITHOUT ROWID",
+        "CREATE UNIQUE INDEX audit_record_by_id ON audit_record (tenant, id)",
+    ],
+    postgres: &[
+        "CREATE TABLE audit_chain (
+            tenant TEXT COLLATE \"C\" PRIMARY KEY,
+            sequence BIGINT NOT NULL,
+            hash BYTEA NOT NULL,
+            start_sequence BIGINT NOT NULL,
+            start_hash BYTEA NOT NULL
+        )",
+        "CREATE TABLE audit_record (
+            tenant TEXT COLLATE \"C\" NOT NULL,
+            sequence BIGINT NOT NULL,
+            id TEXT COLLATE \"C\" NOT NULL,
+            time_micros BIGINT NOT NULL,
+            previous_hash BYTEA NOT NULL,
+            hash BYTEA NOT NULL,
+            body BYTEA NOT NULL,
+            PRIMARY KEY (tenant, sequence)
+        )",
+        "CREATE UNIQUE INDEX audit_record_by_id ON audit_record (tenant, id)",
+    ],
 };

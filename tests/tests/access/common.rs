@@ -32,6 +32,7 @@ impl House {
         Self::with(Arc::new(SystemClock), |_| {}).await
     }
 
+    /// The same with another clock and other settings.
     pub async fn with(clock: Arc<dyn Clock>, change: impl FnOnce(&mut NodeOptions)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut options = NodeOptions {

@@ -13,7 +13,7 @@ use tonic::Code;
 
 use super::common::{House, people};
 
-const PROJECT: &str = "vault";
+pub const PROJECT: &str = "vault";
 
 fn descriptor(method: &Method) -> MethodDescriptor {
     let (service, name) = method.name.split_once('/').unwrap();
@@ -27,7 +27,7 @@ fn descriptor(method: &Method) -> MethodDescriptor {
 }
 
 /// A request that says nothing but which project it is about.
-fn request(method: &Method) -> Bytes {
+pub fn request(method: &Method) -> Bytes {
     let mut message = DynamicMessage::new(descriptor(method).input());
     if let Over::Project(path) = &method.access.as_ref().unwrap().over {
         put(&mut message, path);
@@ -47,8 +47,19 @@ fn put(message: &mut DynamicMessage, path: &[u32]) {
     message.set_field_by_number(*first, Value::Message(inner));
 }
 
+/// Whether whoever gets past the door is refused all the same: services call the first past the gateway, which
+/// refuses it to everybody; operators show certificates.
+pub fn closed(path: &str) -> bool {
+    let closed = [
+        "JournalService/Append",
+        "TelemetryService/GetMetrics",
+        "TelemetryService/RunChecks",
+    ];
+    closed.iter().any(|name| path.ends_with(name))
+}
+
 /// Whether somebody gets past the door of an rpc, by what its contract says and nothing else.
-fn expected(who: &str, method: &Method) -> bool {
+pub fn expected(who: &str, method: &Method) -> bool {
     let access = method.access.as_ref().unwrap();
     let Some(right) = access.right else {
         return false;
@@ -83,13 +94,7 @@ async fn every_rpc_lets_in_whom_its_contract_says() {
     let people = people(&house).await;
     let mut tried = 0;
     for (path, method) in methods::all().filter(|(path, _)| path.starts_with("/commonplace.")) {
-        // Services call the first past the gateway, which refuses it to everybody; operators show certificates.
-        let closed = [
-            "JournalService/Append",
-            "TelemetryService/GetMetrics",
-            "TelemetryService/RunChecks",
-        ];
-        let closed = closed.iter().any(|name| path.ends_with(name));
+        let closed = closed(path);
         let nobody = call(&house.channel(None), path, method).await;
         assert_eq!(nobody, Code::Unauthenticated, "nobody calls {path}");
         let forged = house.channel(Some(
@@ -161,6 +166,17 @@ async fn every_path_asks_who_calls() {
 
 /// One HTTP call as `curl` would make it; the whole answer.
 pub async fn http(house: &House, verb: &str, path: &str, key: Option<&str>) -> String {
+    http_with(house, verb, path, key, "").await
+}
+
+/// The same with further headers, each with its line's end.
+pub async fn http_with(
+    house: &House,
+    verb: &str,
+    path: &str,
+    key: Option<&str>,
+    headers: &str,
+) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut stream = tokio::net::TcpStream::connect(house.server.address())
         .await
@@ -171,7 +187,7 @@ pub async fn http(house: &House, verb: &str, path: &str, key: Option<&str>) -> S
     let body = if verb == "GET" { "" } else { "{}" };
     let request = format!(
         "{verb} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n\
-         {credential}content-length: {}\r\n\r\n{body}",
+         {credential}{headers}content-length: {}\r\n\r\n{body}",
         body.len()
     );
     stream.write_all(request.as_bytes()).await.unwrap();

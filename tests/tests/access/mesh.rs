@@ -9,6 +9,8 @@ use commonplace_proto::ingest::CommitRequest;
 use commonplace_proto::ingest::ingest_service_client::IngestServiceClient;
 use commonplace_proto::journal::journal_service_client::JournalServiceClient;
 use commonplace_proto::journal::{ListProjectsRequest, ListTenantsRequest};
+use commonplace_proto::policy::audit_service_client::AuditServiceClient;
+use commonplace_proto::policy::{AuditDecision, ListAuditRecordsRequest};
 use commonplace_proto::retrieval::RetrieveRequest;
 use commonplace_proto::retrieval::retrieval_service_client::RetrievalServiceClient;
 use commonplace_rpc::{Bearer, Channel, RemoteOptions, Tls, TransportOptions, context};
@@ -131,6 +133,98 @@ fn story_event() -> commonplace_proto::common::EventDraft {
         text: "The total is off by a cent when a discount is given.".into(),
         ..Default::default()
     }
+}
+
+/// Over processes too, a change is one record, of the service that it reached first, and with whoever called the
+/// gateway; what a port for services refuses is recorded as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_over_processes_is_one_record() {
+    let mesh = Mesh::builder(Form::PerRole)
+        .tls()
+        .set("access.mode", "required")
+        .start()
+        .await;
+    let policy = mesh.replica(Role::Policy, 0).in_name_of("operator");
+    let mut keys = Vec::new();
+    for (tenant, name, roles) in [
+        ("acme", "writer", &["writer"][..]),
+        ("acme", "admin", &["admin"]),
+        ("default", "keeper", &["admin"]),
+    ] {
+        let person = Person {
+            name,
+            roles,
+            scopes: None,
+        };
+        keys.push(make_key(&policy, tenant, &person).await.1);
+    }
+    let certificates = mesh.certificates().unwrap();
+    let channel = |key: &str| {
+        let options = RemoteOptions {
+            tls: Some(Tls::start(&certificates.options("operator"), None).unwrap()),
+            bearer: Some(Bearer::new(key).unwrap()),
+            ..TransportOptions::default().remote()
+        };
+        Channel::remote(&[mesh.address(Role::Gateway, 0)], &options).unwrap()
+    };
+    let commit = CommitRequest {
+        project: "shop".into(),
+        events: vec![story_event()],
+        ..CommitRequest::default()
+    };
+    within(IngestServiceClient::new(channel(&keys[0])).commit(commit))
+        .await
+        .unwrap();
+    let list = async |key: &str, request: ListAuditRecordsRequest| {
+        let mut client = AuditServiceClient::new(channel(key));
+        let listed = within(client.list_audit_records(request)).await.unwrap();
+        listed.into_inner().records
+    };
+    let by_writer = ListAuditRecordsRequest {
+        subject: "writer".into(),
+        ..ListAuditRecordsRequest::default()
+    };
+    let records = list(&keys[1], by_writer).await;
+    assert_eq!(records.len(), 1, "{records:?}");
+    let record = &records[0];
+    assert_eq!(
+        (
+            record.method.as_str(),
+            record.service.as_str(),
+            record.peer.as_str()
+        ),
+        (
+            "commonplace.ingest.v1.IngestService/Commit",
+            "ingest",
+            "127.0.0.1"
+        )
+    );
+    // Retrieval has no way to the journal.
+    let options = RemoteOptions {
+        tls: Some(Tls::start(&certificates.options("retrieval"), None).unwrap()),
+        peer_role: Some("journal".into()),
+        ..TransportOptions::default().remote()
+    };
+    let journal = Channel::remote(&[mesh.address(Role::Journal, 0)], &options).unwrap();
+    let mut journal = JournalServiceClient::new(journal.in_name_of("retrieval"));
+    let refused = within(journal.list_projects(ListProjectsRequest::default())).await;
+    assert_eq!(refused.unwrap_err().code(), Code::PermissionDenied);
+    for _ in 0..50 {
+        let denied = ListAuditRecordsRequest {
+            decision: AuditDecision::Denied.into(),
+            ..ListAuditRecordsRequest::default()
+        };
+        let records = list(&keys[2], denied).await;
+        if records
+            .iter()
+            .any(|record| record.reason == "PEER_NOT_ALLOWED")
+        {
+            mesh.shutdown().await;
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("the refusal of the port is not recorded");
 }
 
 /// The story that every form is told holds for a caller who shows a key as it does for a developer.

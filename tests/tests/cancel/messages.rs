@@ -214,6 +214,18 @@ pub fn messages(rpc: &str, known: &Known) -> Vec<Bytes> {
         "telemetry.v1.TelemetryService/RunChecks" => {
             telemetry::RunChecksRequest::default().encode_to_vec()
         }
+        "policy.v1.AuditService/RecordCalls" => {
+            policy::RecordCallsRequest::default().encode_to_vec()
+        }
+        "policy.v1.AuditService/ListAuditRecords" => policy::ListAuditRecordsRequest {
+            page_size: 10,
+            ..Default::default()
+        }
+        .encode_to_vec(),
+        "policy.v1.AuditService/ExportAuditRecords" => {
+            policy::ExportAuditRecordsRequest {}.encode_to_vec()
+        }
+        "policy.v1.AuditService/GetAuditHead" => policy::GetAuditHeadRequest {}.encode_to_vec(),
         other => match other.strip_prefix("policy.v1.AccessService/") {
             Some(method) => access(method, known),
             None => panic!("no case for {other}: add one"),

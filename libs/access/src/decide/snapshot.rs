@@ -282,8 +282,11 @@ pub struct Snapshot {
     /// Grows with every change; 0: the shipped rules alone.
     pub revision: u64,
     rules: Rules,
-    decided: RwLock<HashMap<Asked, Option<View>>>,
+    decided: RwLock<HashMap<Asked, Answered>>,
 }
+
+/// What was decided, and the ids of the policies and grants that did.
+type Answered = (Option<View>, Arc<[String]>);
 
 impl Snapshot {
     /// Nothing is decided yet.
@@ -307,23 +310,38 @@ impl Snapshot {
         action: Action,
         project: Option<&ProjectName>,
     ) -> Option<View> {
+        self.decided(principal, action, project).0
+    }
+
+    /// The same, with the ids of the policies and grants that decided, sorted.
+    pub fn decided(
+        &self,
+        principal: &Arc<Principal>,
+        action: Action,
+        project: Option<&ProjectName>,
+    ) -> (Option<View>, Arc<[String]>) {
         let asked = Asked {
             principal: principal.clone(),
             action,
             project: project.cloned(),
         };
         let decided = self.decided.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(view) = decided.get(&asked) {
-            return view.clone();
+        if let Some(answered) = decided.get(&asked) {
+            return answered.clone();
         }
         drop(decided);
-        let view = self.explain(principal, action, project).view;
+        let Decided { view, answers } = self.explain(principal, action, project);
+        let policies: BTreeSet<String> = answers
+            .into_iter()
+            .flat_map(|answer| answer.policies)
+            .collect();
+        let answered = (view, policies.into_iter().collect());
         let mut decided = self.decided.write().unwrap_or_else(PoisonError::into_inner);
         if decided.len() >= KEPT {
             decided.clear();
         }
-        decided.insert(asked, view.clone());
-        view
+        decided.insert(asked, answered.clone());
+        answered
     }
 
     /// The same, with the reasons, and made anew.

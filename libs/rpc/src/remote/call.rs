@@ -19,6 +19,7 @@ use super::pool::Shared;
 use super::replay::Replay;
 use super::retry::delay;
 use super::wire::Unanswered;
+use crate::audit::Hop;
 use crate::channel::{deadline_header, out_of_time};
 use crate::compression::Asking;
 use crate::methods::{Method, method};
@@ -147,7 +148,11 @@ fn chosen(endpoint: &Endpoint) {
 /// A peer that does not see our certificate would not believe who the call is made for.
 fn tell_principal(attempt: &mut Request<Body>, secure: bool) {
     let principal = attempt.extensions().get::<Arc<Principal>>().cloned();
+    let hop = attempt.extensions().get::<Hop>().copied();
     principal::strip(attempt);
+    if let Some(hop) = hop.filter(|_| secure) {
+        hop.send_on(attempt.headers_mut());
+    }
     if let Some(principal) = principal.filter(|_| secure) {
         principal::send_on(&principal, attempt.headers_mut());
     }

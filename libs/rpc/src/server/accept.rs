@@ -23,6 +23,7 @@ use tower::ServiceExt;
 
 use super::opening::Opening;
 use super::{CONNECTION_WINDOW, FRAME_BYTES, ListenAddress, Routed, STREAM_WINDOW};
+use crate::audit::PeerAddress;
 use crate::tls::{PeerIdentity, Tls};
 
 /// Streams at the same time on one connection. Above the limits of services, which refuse with a reason.
@@ -153,7 +154,8 @@ async fn take(listener: TcpListener, port: Arc<Port>, max_connections: usize) {
                 let serving = port.clone();
                 port.tasks.spawn(async move {
                     let _place = place;
-                    if let Err(problem) = serving.secure(stream).await {
+                    let peer = PeerAddress(address.ip().to_canonical());
+                    if let Err(problem) = serving.secure(stream, peer).await {
                         tracing::warn!(%address, problem, "a connection was refused");
                     }
                 });
@@ -179,11 +181,11 @@ fn refuse(stream: TcpStream, secured: bool) {
 }
 
 impl Port {
-    async fn secure(&self, stream: TcpStream) -> Result<(), String> {
+    async fn secure(&self, stream: TcpStream, caller: PeerAddress) -> Result<(), String> {
         // Answers are small and waited for.
         let _ = stream.set_nodelay(true);
         let Some(tls) = &self.tls else {
-            self.serve(stream, None).await;
+            self.serve(stream, caller, None).await;
             return Ok(());
         };
         let loaded = tls.current();
@@ -201,11 +203,11 @@ impl Port {
             .peer_certificates()
             .and_then(<[_]>::first);
         let peer = certificate.map(|certificate| loaded.identity(certificate));
-        self.serve(stream, peer).await;
+        self.serve(stream, caller, peer).await;
         Ok(())
     }
 
-    async fn serve<I>(&self, stream: I, peer: Option<PeerIdentity>)
+    async fn serve<I>(&self, stream: I, caller: PeerAddress, peer: Option<PeerIdentity>)
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -231,6 +233,7 @@ impl Port {
             .map_request(move |request: Request<Incoming>| {
                 let mut request = request.map(Body::new);
                 request.extensions_mut().insert(address);
+                request.extensions_mut().insert(caller);
                 request.extensions_mut().remove::<PeerIdentity>();
                 if let Some(peer) = &peer {
                     request.extensions_mut().insert(peer.clone());

@@ -17,6 +17,7 @@ use tower::{Service, ServiceExt};
 use super::Readiness;
 use super::readiness::Answers;
 use crate::allow::AllowList;
+use crate::audit::Recorder;
 use crate::methods::method;
 use crate::principal;
 use crate::remote::NOT_BEGUN;
@@ -38,6 +39,7 @@ pub(crate) struct Gate {
     health: tonic_health::pb::health_server::HealthServer<Answers>,
     draining: CancellationToken,
     closed: CancellationToken,
+    recorder: OnceLock<Recorder>,
 }
 
 impl std::fmt::Debug for Gate {
@@ -54,11 +56,16 @@ impl Gate {
             health: readiness.service(),
             draining: CancellationToken::new(),
             closed: CancellationToken::new(),
+            recorder: OnceLock::new(),
         }
     }
 
     pub(crate) fn open(&self, service: Routed) {
         let _ = self.open.set(service);
+    }
+
+    pub(crate) fn record_denials(&self, recorder: Recorder) {
+        let _ = self.recorder.set(recorder);
     }
 
     /// Ends streams now, and refuses new calls shortly after.
@@ -77,6 +84,10 @@ impl Gate {
 
     async fn answer(&self, mut request: Request<Body>) -> Response<Body> {
         if let Err(failure) = self.let_in(&mut request) {
+            if let Some(recorder) = self.recorder.get() {
+                let (headers, path) = (request.headers(), request.uri().path());
+                recorder.refused(headers, path, request.extensions(), &failure);
+            }
             return refused(&request, failure);
         }
         if request.uri().path().starts_with(HEALTH) {

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use commonplace_rpc::server::Server;
-use commonplace_rpc::{Action, Authorize, Channel, Code, Failure, Layered, Limits, View, context};
+use commonplace_rpc::{
+    Action, Authorize, Channel, Code, Decision, Failure, Layered, Limits, View, context,
+};
 use commonplace_telemetry::Metrics;
 use commonplace_types::{Principal, ProjectName};
 use futures::StreamExt;
@@ -38,8 +40,11 @@ impl Authorize for Somebody {
         _: &Arc<Principal>,
         _: Action,
         _: Option<&ProjectName>,
-    ) -> Result<View, Failure> {
-        Ok(View::Whole)
+    ) -> Result<Decision, Failure> {
+        Ok(Decision {
+            answer: Ok(View::Whole),
+            because: Default::default(),
+        })
     }
 }
 

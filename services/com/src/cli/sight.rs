@@ -56,6 +56,7 @@ impl Command {
             Self::Keys(_) => "com keys",
             Self::Grants(_) => "com grants",
             Self::Authz(_) => "com authz",
+            Self::Audit(_) => "com audit",
             Self::Token(_) => "com token",
             Self::Certs(_) => "com certs",
             Self::Migrate(_) => "com migrate",

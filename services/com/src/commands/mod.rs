@@ -1,5 +1,6 @@
 //! One module for each group of commands.
 
+mod audit;
 mod authz;
 mod certs;
 mod demo;
@@ -83,6 +84,7 @@ async fn dispatch(global: &Global, command: Command) -> anyhow::Result<()> {
         Command::Grants(arguments) => grants::run(global, arguments).await,
         Command::Authz(arguments) => authz::run(global, arguments).await,
         Command::Limits(command) => limits::run(global, command).await,
+        Command::Audit(arguments) => audit::run(global, arguments).await,
         Command::Token(arguments) => token::run(global, arguments),
         Command::Certs(command) => certs::run(global, command),
         Command::Config(Config::Dump) => dump(global),

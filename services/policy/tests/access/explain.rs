@@ -9,7 +9,7 @@ use commonplace_proto::policy as proto;
 use commonplace_proto::policy::AccessDecision;
 use commonplace_proto::policy::access_service_client::AccessServiceClient;
 use commonplace_rpc::methods::{self, Method};
-use commonplace_rpc::{Action, Authorize, Channel, Code, Failure, Layered, Limits, View};
+use commonplace_rpc::{Action, Authorize, Channel, Code, Decision, Failure, Layered, Limits, View};
 use commonplace_telemetry::Metrics;
 use commonplace_testkit::{Backend, Site};
 use commonplace_types::{Principal, ProjectName, Right as Own};
@@ -258,11 +258,15 @@ impl Authorize for MembersOnly {
         _: &Arc<Principal>,
         action: Action,
         _: Option<&ProjectName>,
-    ) -> Result<View, Failure> {
-        match action.right {
+    ) -> Result<Decision, Failure> {
+        let answer = match action.right {
             Own::Member => Ok(View::Whole),
             _ => Err(Failure::new(Code::PermissionDenied, "ACCESS_DENIED")),
-        }
+        };
+        Ok(Decision {
+            answer,
+            because: Default::default(),
+        })
     }
 }
 

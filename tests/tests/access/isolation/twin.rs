@@ -48,7 +48,9 @@ async fn a_tenant_is_answered_as_if_it_were_alone() {
     assert_eq!((&here.name, &here.projects), (&there.name, &there.projects));
     let mut dice = dice(5);
     let (mut compared, mut answered) = (0, 0);
-    let reads = |rpc: &Rpc| rpc.1.reads_only || rpc.0.ends_with("/Retrieve");
+    // What is in a log depends on the moment too; `audit` shows whose it is.
+    let log = |rpc: &Rpc| rpc.0.contains(".AuditService/");
+    let reads = |rpc: &Rpc| rpc.1.reads_only && !log(rpc) || rpc.0.ends_with("/Retrieve");
     for rpc in rpcs().into_iter().filter(reads) {
         for (place, (caller, _, channel)) in here.callers.iter().enumerate() {
             // The others are not idle meanwhile.
