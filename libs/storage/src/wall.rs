@@ -138,12 +138,12 @@ pub(crate) async fn prepare(
 ) -> Result<(), StorageError> {
     let role = role(place, connection).await?;
     let missing = needed(place, connection, tables).await?;
-    if !missing.is_empty() && !place.options.migrate {
+    if let Some(first) = missing.iter().flatten().next()
+        && !place.options.migrate
+    {
         let problem = format!(
             "the wall between tenants is not as `database.role` and `database.row_security` say: run `com migrate` \
-             (the first of {} statements: {})",
-            missing.len(),
-            missing[0]
+             (first: {first})"
         );
         return Err(postgres::unfit(place, problem));
     }
@@ -185,41 +185,49 @@ async fn look(
     })
 }
 
-/// Several processes may start at once: whoever comes second finds nothing left to do.
+/// Several processes may start at once: whoever comes second finds nothing left to do. Each table is locked by
+/// itself, so that nobody who uses several waits for us in a circle.
 async fn build(
     place: &Postgres,
     connection: &DatabaseConnection,
     tables: &[Guarded],
 ) -> Result<(), StorageError> {
-    let transaction = connection.begin().await?;
     let lock = postgres::lock_key("migrate", &place.schema);
-    transaction
-        .execute_unprepared(&format!("SELECT pg_advisory_xact_lock({lock})"))
-        .await?;
-    for statement in needed(place, &transaction, tables).await? {
-        transaction.execute_unprepared(&statement).await?;
+    loop {
+        let transaction = connection.begin().await?;
+        transaction
+            .execute_unprepared(&format!("SELECT pg_advisory_xact_lock({lock})"))
+            .await?;
+        let missing = needed(place, &transaction, tables).await?;
+        for statement in missing.first().into_iter().flatten() {
+            transaction.execute_unprepared(statement).await?;
+        }
+        transaction.commit().await?;
+        if missing.len() <= 1 {
+            tracing::info!(schema = place.schema, "wall between tenants put up");
+            return Ok(());
+        }
     }
-    transaction.commit().await?;
-    tracing::info!(schema = place.schema, "wall between tenants put up");
-    Ok(())
 }
 
-/// The statements that bring the wall and the role's rights to what the settings say.
+/// The statements that bring the wall and the role's rights to what the settings say: those of a table together,
+/// then those about the role.
 async fn needed(
     place: &Postgres,
     connection: &impl ConnectionTrait,
     tables: &[Guarded],
-) -> Result<Vec<String>, StorageError> {
-    let mut statements = Vec::new();
+) -> Result<Vec<Vec<String>>, StorageError> {
+    let mut groups: Vec<Vec<String>> = Vec::new();
     if place.options.row_security {
         for table in unguarded(connection, tables).await? {
-            statements.extend(table.statements());
+            groups.push(table.statements().into());
         }
     }
     let role = &place.options.role;
     if role.is_empty() {
-        return Ok(statements);
+        return Ok(groups);
     }
+    let mut statements = Vec::new();
     let schema = &place.schema;
     let shut = format!("SELECT '' WHERE NOT has_schema_privilege('{role}', '{schema}', 'USAGE')");
     if !texts(connection, &shut).await?.is_empty() {
@@ -236,7 +244,10 @@ async fn needed(
             "GRANT {rights} ON {schema}.\"{table}\" TO \"{role}\""
         ));
     }
-    Ok(statements)
+    if !statements.is_empty() {
+        groups.push(statements);
+    }
+    Ok(groups)
 }
 
 /// What the role may do with a table. Which steps of the schema were done is nobody's to change but who does them.
