@@ -1,26 +1,18 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use sea_orm::{
-    ConnectionTrait, DatabaseTransaction, DbErr, IsolationLevel, QueryResult,
-    SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait, Value,
-};
+use commonplace_types::TenantName;
+use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult, Statement, Value};
 use tracing::{Instrument, Span};
 
 use crate::connections::{Connections, Taken};
 use crate::metrics::PoolUse;
 use crate::options::{Place, Postgres};
 use crate::sql::{Dialect, Translator};
+use crate::statements::Statements;
+use crate::wall::{self, Guarded, WallState};
 use crate::{BoxFuture, Migration, SchemaState, StorageError, migration, postgres, sqlite};
-
-/// A transaction that collided is run again this often, after growing waits.
-const COLLISIONS: u32 = 4;
-/// The first of these waits.
-const COLLISION_WAIT: Duration = Duration::from_millis(5);
-/// Broken connections of a pool are met one by one; more than this many in a row is a server that is away.
-const BROKEN: u32 = 64;
 
 /// Where the data lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,15 +27,16 @@ pub enum Backend {
     Postgres(Postgres),
 }
 
-/// An open database: connections for writing and for reading. Cheap to clone.
+/// An open database: connections for writing and for reading. It runs no statement by itself, but for a tenant or
+/// for all. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Database {
     backend: Arc<Backend>,
     /// Whose data it is, for spans.
-    namespace: Arc<str>,
-    translator: Arc<Translator>,
-    reader: Connections,
-    writer: Connections,
+    pub(crate) namespace: Arc<str>,
+    pub(crate) translator: Arc<Translator>,
+    pub(crate) reader: Connections,
+    pub(crate) writer: Connections,
 }
 
 impl Database {
@@ -59,6 +52,17 @@ impl Database {
         file: &str,
         migrations: &[Migration],
     ) -> Result<Self, StorageError> {
+        Self::open_walled(place, file, migrations, &[]).await
+    }
+
+    /// The same for a database that holds rows of tenants: on a server the wall between them stands on these
+    /// tables, unless the settings say otherwise.
+    pub async fn open_walled(
+        place: &Place,
+        file: &str,
+        migrations: &[Migration],
+        tables: &[Guarded],
+    ) -> Result<Self, StorageError> {
         let (backend, dialect, writer, reader) = match place {
             Place::Folder(folder) => {
                 let path = folder.join(file);
@@ -69,7 +73,7 @@ impl Database {
                 (Backend::Sqlite { path }, Dialect::Sqlite, writer, reader)
             }
             Place::Postgres(postgres) => {
-                let (writer, reader) = postgres::open(postgres, migrations).await?;
+                let (writer, reader) = postgres::open(postgres, migrations, tables).await?;
                 let backend = Backend::Postgres(postgres.clone());
                 (backend, Dialect::Postgres, writer, reader)
             }
@@ -102,6 +106,14 @@ impl Database {
         Ok(SchemaState::of(found, migrations))
     }
 
+    /// How the wall between tenants stands at a place; changes nothing.
+    pub async fn wall_state(place: &Place, tables: &[Guarded]) -> Result<WallState, StorageError> {
+        match place {
+            Place::Folder(_) => Ok(WallState::None),
+            Place::Postgres(postgres) => wall::state(postgres, tables).await,
+        }
+    }
+
     /// Where the data lives.
     pub fn backend(&self) -> &Backend {
         &self.backend
@@ -120,168 +132,32 @@ impl Database {
         ]
     }
 
-    /// The rows of one reading statement, in a task of its own: a caller that goes away leaves a statement
-    /// that still ends, never a connection in the middle of one. `sql`: as [`crate::Dialect`] tells.
-    pub async fn query(
-        &self,
-        sql: &str,
-        values: Vec<Value>,
-    ) -> Result<Vec<QueryResult>, StorageError> {
-        let statement = self.statement(sql, values);
-        let reader = self.reader.clone();
-        let work = async move {
-            // Reading is safe to repeat; each broken connection met is one less.
-            let mut broken = 0;
-            loop {
-                let taken = reader.take();
-                let query = taken.connection.query_all_raw(statement.clone());
-                match taken.within_limit(query).await {
-                    Err(StorageError::Unavailable(error))
-                        if broken < BROKEN && is_broken(&error) =>
-                    {
-                        broken += 1;
-                    }
-                    answer => return answer.inspect_err(failed),
-                }
-            }
-        };
-        let span = tracing::info_span!(
-            target: "commonplace::db", "query",
-            otel.name = %Summary(sql), otel.kind = "client", db.namespace = &*self.namespace,
-            db.system.name = self.system(), db.query.summary = %Summary(sql),
-            "error.type" = tracing::field::Empty,
-        );
-        to_the_end(work, span).await
+    /// Runs statements for one tenant: they see and change nothing of another's, wherever the database has a
+    /// wall between tenants.
+    pub fn for_tenant(&self, tenant: &TenantName) -> Statements {
+        Statements::new(self.clone(), tenant.as_str())
     }
 
-    /// The first row of one reading statement.
-    pub async fn query_one(
-        &self,
-        sql: &str,
-        values: Vec<Value>,
-    ) -> Result<Option<QueryResult>, StorageError> {
-        Ok(self.query(sql, values).await?.into_iter().next())
+    /// Runs statements for the service itself, over all tenants.
+    pub fn for_all(&self) -> Statements {
+        Statements::new(self.clone(), wall::ALL)
     }
 
-    /// One writing statement, in a transaction of its own. Gives the number of rows it changed.
-    pub async fn execute(&self, sql: &str, values: Vec<Value>) -> Result<u64, StorageError> {
-        let sql = sql.to_owned();
-        self.write(move |transaction| {
-            let (sql, values) = (sql.clone(), values.clone());
-            Box::pin(async move { transaction.execute(&sql, values).await })
-        })
-        .await
-    }
-
-    /// Runs statements as they are, without values: for tools and tests.
+    /// Runs statements as they are, without values, as the login: for tools and tests.
     pub async fn run_script(&self, sql: &str) -> Result<(), StorageError> {
-        let (writer, sql) = (self.writer.clone(), sql.to_owned());
+        let (database, sql) = (self.clone(), sql.to_owned());
         let script = async move {
             // As long as it takes: nothing here is asked in a call's time.
-            writer.take().connection.execute_unprepared(&sql).await?;
-            Ok(())
-        };
-        to_the_end(script, tracing::Span::current()).await
-    }
-
-    /// Runs a transaction on a writing connection: committed when `work` is `Ok`, else rolled back.
-    ///
-    /// It runs in a task of its own, so it ends even when the caller is cancelled. `work` is run again when
-    /// the transaction collided with another, which then left no trace. On SQLite writers queue.
-    /// A commit that fails is an error; whether its effects are kept is then unknown unless the error is
-    /// [`StorageError::Full`] or [`StorageError::Conflict`], so callers read again instead of assuming.
-    pub async fn write<F, T, E>(&self, work: F) -> Result<T, E>
-    where
-        F: for<'a> Fn(&'a Transaction) -> BoxFuture<'a, Result<T, E>> + Send + Sync + 'static,
-        T: Send + 'static,
-        E: From<StorageError> + Send + 'static,
-    {
-        let options = TransactionOptions {
-            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-            ..TransactionOptions::default()
-        };
-        let span = self.transaction("write");
-        self.transact(self.writer.clone(), options, work, span)
-            .await
-    }
-
-    /// Runs several reading statements on one unchanging state of the database, in a task of its own.
-    pub async fn read<F, T, E>(&self, work: F) -> Result<T, E>
-    where
-        F: for<'a> Fn(&'a Transaction) -> BoxFuture<'a, Result<T, E>> + Send + Sync + 'static,
-        T: Send + 'static,
-        E: From<StorageError> + Send + 'static,
-    {
-        let snapshot =
-            (self.dialect() == Dialect::Postgres).then_some(IsolationLevel::RepeatableRead);
-        let options = TransactionOptions {
-            isolation_level: snapshot,
-            sqlite_transaction_mode: Some(SqliteTransactionMode::Deferred),
-            ..TransactionOptions::default()
-        };
-        let span = self.transaction("read");
-        self.transact(self.reader.clone(), options, work, span)
-            .await
-    }
-
-    fn transaction(&self, operation: &'static str) -> Span {
-        tracing::info_span!(
-            target: "commonplace::db", "transaction",
-            otel.name = operation, otel.kind = "client", db.namespace = &*self.namespace,
-            db.system.name = self.system(), db.operation.name = operation,
-            "error.type" = tracing::field::Empty,
-        )
-    }
-
-    fn system(&self) -> &'static str {
-        match self.dialect() {
-            Dialect::Sqlite => "sqlite",
-            Dialect::Postgres => "postgresql",
-        }
-    }
-
-    async fn transact<F, T, E>(
-        &self,
-        connections: Connections,
-        options: TransactionOptions,
-        work: F,
-        span: Span,
-    ) -> Result<T, E>
-    where
-        F: for<'a> Fn(&'a Transaction) -> BoxFuture<'a, Result<T, E>> + Send + Sync + 'static,
-        T: Send + 'static,
-        E: From<StorageError> + Send + 'static,
-    {
-        let translator = self.translator.clone();
-        let repeated = async move {
-            let mut collisions = 0;
-            loop {
-                let (inner, taken) = begin(&connections, &options).await?;
-                let transaction = Transaction {
-                    inner,
-                    taken,
-                    translator: translator.clone(),
-                    collided: AtomicBool::new(false),
-                };
-                let attempt = transaction.run(&work).await;
-                match attempt {
-                    Attempt::Collided if collisions < COLLISIONS => {
-                        collisions += 1;
-                        tokio::time::sleep(COLLISION_WAIT * (1 << collisions)).await;
-                    }
-                    Attempt::Collided => {
-                        let gave_up = DbErr::Custom(format!("it collided {COLLISIONS} times"));
-                        return Err(E::from(StorageError::Conflict(gave_up)));
-                    }
-                    Attempt::Ended(answer) => return answer,
+            match &*database.backend {
+                Backend::Sqlite { .. } => {
+                    let writer = database.writer.take().connection;
+                    writer.execute_unprepared(&sql).await?;
+                    Ok(())
                 }
+                Backend::Postgres(place) => postgres::script(place, &sql).await,
             }
         };
-        to_the_end(repeated, span).await
-    }
-
-    fn statement(&self, sql: &str, values: Vec<Value>) -> Statement {
-        self.translator.statement(sql, values)
+        to_the_end(script, tracing::Span::current()).await
     }
 
     /// Closes the connections. On SQLite the planner's statistics are refreshed before, and the log is
@@ -296,7 +172,7 @@ impl Database {
     }
 }
 
-/// What a closure of [`Database::write`] or [`Database::read`] runs its statements on.
+/// What a closure of [`Statements::write`] or [`Statements::read`] runs its statements on.
 #[derive(Debug)]
 pub struct Transaction {
     inner: DatabaseTransaction,
@@ -307,12 +183,25 @@ pub struct Transaction {
 }
 
 /// How a run of a transaction ended.
-enum Attempt<T, E> {
+pub(crate) enum Attempt<T, E> {
     Ended(Result<T, E>),
     Collided,
 }
 
 impl Transaction {
+    pub(crate) fn new(
+        inner: DatabaseTransaction,
+        taken: Taken,
+        translator: Arc<Translator>,
+    ) -> Self {
+        Self {
+            inner,
+            taken,
+            translator,
+            collided: AtomicBool::new(false),
+        }
+    }
+
     /// The rows of a statement.
     pub async fn query(
         &self,
@@ -353,7 +242,7 @@ impl Transaction {
         answer.inspect_err(failed)
     }
 
-    async fn run<F, T, E>(self, work: &F) -> Attempt<T, E>
+    pub(crate) async fn run<F, T, E>(self, work: &F) -> Attempt<T, E>
     where
         F: for<'a> Fn(&'a Transaction) -> BoxFuture<'a, Result<T, E>>,
         E: From<StorageError>,
@@ -386,39 +275,14 @@ impl Transaction {
 }
 
 impl Translator {
-    fn statement(&self, sql: &str, values: Vec<Value>) -> Statement {
+    pub(crate) fn statement(&self, sql: &str, values: Vec<Value>) -> Statement {
         let text = self.translate(sql);
         Statement::from_sql_and_values(self.dialect().backend(), &*text, values)
     }
 }
 
-/// Begins a transaction. A connection that broke while it lay idle is dropped and the next one taken;
-/// nothing was done on it.
-async fn begin(
-    connections: &Connections,
-    options: &TransactionOptions,
-) -> Result<(DatabaseTransaction, Taken), StorageError> {
-    let mut broken = 0;
-    loop {
-        let options = TransactionOptions { ..*options };
-        let taken = connections.take();
-        let begun = taken.connection.begin_with_options(options);
-        match taken.within_limit(begun).await {
-            Err(StorageError::Unavailable(error)) if broken < BROKEN && is_broken(&error) => {
-                broken += 1;
-            }
-            answer => return answer.map(|transaction| (transaction, taken)),
-        }
-    }
-}
-
-/// Whether an established connection broke, unlike one that could not be made.
-fn is_broken(error: &DbErr) -> bool {
-    matches!(error, DbErr::Exec(_) | DbErr::Query(_))
-}
-
 /// Notes in the present span that the database failed; what the work itself refuses is no failure of it.
-fn failed(error: &StorageError) {
+pub(crate) fn failed(error: &StorageError) {
     let kind = match error {
         StorageError::Unavailable(_) => "unavailable",
         StorageError::Conflict(_) => "conflict",
@@ -430,7 +294,7 @@ fn failed(error: &StorageError) {
 }
 
 /// Runs work in a task of its own. `span`: what it is part of.
-async fn to_the_end<T, E>(
+pub(crate) async fn to_the_end<T, E>(
     work: impl Future<Output = Result<T, E>> + Send + 'static,
     span: Span,
 ) -> Result<T, E>
@@ -444,7 +308,7 @@ where
 }
 
 /// A statement by its operation and the first table it names, as `SELECT event`: no values, few words.
-struct Summary<'a>(&'a str);
+pub(crate) struct Summary<'a>(pub(crate) &'a str);
 
 impl std::fmt::Display for Summary<'_> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

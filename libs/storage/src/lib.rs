@@ -10,8 +10,10 @@
 //! - **Readers and writers have connections of their own**, so neither waits for the other's. On SQLite
 //!   there is one writer.
 //! - **A cancelled call harms nobody.** Every statement and every transaction runs in a task of its own
-//!   ([`Database::query`], [`Database::write`]): a caller that goes away leaves one that still ends, never
+//!   ([`Statements::query`], [`Statements::write`]): a caller that goes away leaves one that still ends, never
 //!   a connection stuck inside one.
+//! - **Every statement is for somebody**: for a tenant or for all ([`Database::for_tenant`],
+//!   [`Database::for_all`]). PostgreSQL is told, and shows nothing of other tenants ([`Guarded`]).
 //! - **A server may go away.** Broken and silent connections are dropped and made anew; what was under way fails with
 //!   [`StorageError::Unavailable`], which callers pass on as safe to try again.
 //! - **One leader** where a service needs it, and none that can write after its successor
@@ -33,6 +35,8 @@ mod options;
 mod postgres;
 mod sql;
 mod sqlite;
+mod statements;
+mod wall;
 
 pub use database::{Backend, Database, Transaction};
 pub use error::StorageError;
@@ -43,8 +47,10 @@ pub use migration::{Migration, SchemaState};
 pub use options::{Options, Place, Postgres};
 pub use sql::Dialect;
 pub use sqlite::MINIMUM_SQLITE;
+pub use statements::Statements;
+pub use wall::{Guarded, WallState};
 
-/// A boxed future, as the closures of [`Database::write`] and [`Database::read`] return it.
+/// A boxed future, as the closures of [`Statements::write`] and [`Statements::read`] return it.
 pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// An error and its causes in one line.

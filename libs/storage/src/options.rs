@@ -18,6 +18,14 @@ pub struct Options {
     pub url: String,
     /// File that holds the password, so that the URL need not; read when connections are opened. Empty: none.
     pub password_file: PathBuf,
+    /// Role that services' statements run as on the server, which the login must be a member of: one that owns
+    /// no table and is neither superuser nor BYPASSRLS, so that the wall between tenants binds it. It is given
+    /// what it needs on each service's schema. At most 63 of a-z, 0-9 and `_`. Empty: the login itself.
+    pub role: String,
+    /// Whether a starting service puts up the wall between tenants in its schema: row-level security on every
+    /// table with rows of tenants. Once up it stays. Programs of a release without this setting see nothing
+    /// behind it: set it to false for as long as one of them runs.
+    pub row_security: bool,
     /// Comes before each service's schema name, so that several installations can share a database:
     /// `staging_` gives `staging_journal`. At most 32 of a-z, 0-9 and `_`.
     pub schema_prefix: String,
@@ -44,6 +52,8 @@ impl Default for Options {
         Self {
             url: String::new(),
             password_file: PathBuf::new(),
+            role: String::new(),
+            row_security: true,
             schema_prefix: String::new(),
             max_connections: 8,
             acquire_timeout_ms: 2_000,
@@ -93,6 +103,12 @@ impl Options {
             return Err(StorageError::setting(
                 "schema_prefix",
                 "expected at most 32 of a-z, 0-9 and `_`",
+            ));
+        }
+        if self.role.len() > 63 || !self.role.bytes().all(word) {
+            return Err(StorageError::setting(
+                "role",
+                "expected at most 63 of a-z, 0-9 and `_`",
             ));
         }
         within("max_connections", self.max_connections.into(), 1, 1_000)?;
@@ -259,6 +275,8 @@ mod tests {
         };
         wrong(|o| o.url = "mysql://x".into(), "database.url");
         wrong(|o| o.schema_prefix = "a-b".into(), "database.schema_prefix");
+        wrong(|o| o.role = "a\"; DROP".into(), "database.role");
+        wrong(|o| o.role = "a".repeat(64), "database.role");
         wrong(|o| o.max_connections = 0, "database.max_connections");
         wrong(|o| o.acquire_timeout_ms = 0, "database.acquire_timeout_ms");
         wrong(

@@ -14,6 +14,7 @@ use crate::connections::Connections;
 use crate::migration::{self, Found};
 use crate::options::Postgres;
 use crate::sql::Dialect;
+use crate::wall::{self, Guarded};
 use crate::{Migration, StorageError};
 
 /// The oldest server: it ends idle sessions by itself, which a stalled leader's place depends on.
@@ -39,11 +40,12 @@ const PREPARED: usize = 256;
 pub(crate) async fn open(
     place: &Postgres,
     migrations: &[Migration],
+    tables: &[Guarded],
 ) -> Result<(Connections, Connections), StorageError> {
     let base = connect_options(place)?;
     let end = Instant::now() + place.start_timeout();
     let relaxed_commit = loop {
-        match prepare(place, &base, migrations).await {
+        match prepare(place, &base, migrations, tables).await {
             Err(StorageError::Unavailable(_) | StorageError::Busy(_)) if Instant::now() < end => {
                 tracing::warn!(database = ?place.options, "the database does not answer yet");
                 tokio::time::sleep(RETRY).await;
@@ -52,7 +54,7 @@ pub(crate) async fn open(
         }
     };
     let timeout = |length: Duration| length.as_millis().to_string();
-    let limits = base.options([
+    let mut limits = base.options([
         (
             "statement_timeout",
             place.options.statement_timeout_ms.to_string(),
@@ -64,7 +66,12 @@ pub(crate) async fn open(
             timeout(place.lease()),
         ),
     ]);
-    let mut writing = limits.clone();
+    let role = place.options.role.as_str();
+    if !role.is_empty() {
+        limits = limits.options([("role", role)]);
+    }
+    // For all, unless a transaction says otherwise. Those for reading are for nobody until they are told.
+    let mut writing = limits.clone().options([(wall::VARIABLE, wall::ALL)]);
     if relaxed_commit {
         writing = writing.options([("synchronous_commit", "on")]);
     }
@@ -84,6 +91,15 @@ pub(crate) async fn probe(place: &Postgres) -> Result<Found, StorageError> {
     found
 }
 
+/// Runs statements as they are, over a connection of their own, as the login.
+pub(crate) async fn script(place: &Postgres, sql: &str) -> Result<(), StorageError> {
+    let connection = single(place, &connect_options(place)?).await?;
+    let done = connection.execute_unprepared(sql).await;
+    connection.close().await?;
+    done?;
+    Ok(())
+}
+
 /// A connection of its own that the server ends when it hears nothing for a leader's lease.
 pub(crate) async fn session(place: &Postgres) -> Result<PgConnection, StorageError> {
     let lease = place.lease().as_millis().to_string();
@@ -97,7 +113,7 @@ pub(crate) async fn session(place: &Postgres) -> Result<PgConnection, StorageErr
     }
 }
 
-fn connect_options(place: &Postgres) -> Result<PgConnectOptions, StorageError> {
+pub(crate) fn connect_options(place: &Postgres) -> Result<PgConnectOptions, StorageError> {
     let mut options: PgConnectOptions = place
         .options
         .url
@@ -134,7 +150,7 @@ fn pool(place: &Postgres, most: u32) -> PgPoolOptions {
         })
 }
 
-async fn single(
+pub(crate) async fn single(
     place: &Postgres,
     options: &PgConnectOptions,
 ) -> Result<DatabaseConnection, StorageError> {
@@ -161,23 +177,27 @@ fn named(place: &Postgres, error: sea_orm::SqlxError) -> StorageError {
     DbErr::Conn(RuntimeErr::SqlxError(error.into())).into()
 }
 
-fn unfit(place: &Postgres, problem: String) -> StorageError {
+pub(crate) fn unfit(place: &Postgres, problem: String) -> StorageError {
     StorageError::Unfit {
         place: crate::Place::Postgres(place.clone()).shown(""),
         problem,
     }
 }
 
-/// Checks the server and brings the schema up to date. Says whether the server, left to itself, answers
+/// Checks the server, brings the schema up to date and puts the wall between tenants up. Says whether the server, left to itself, answers
 /// before a commit is on disk.
 async fn prepare(
     place: &Postgres,
     base: &PgConnectOptions,
     migrations: &[Migration],
+    tables: &[Guarded],
 ) -> Result<bool, StorageError> {
     let connection = single(place, base).await?;
     let relaxed = check_server(place, &connection).await?;
-    let result = migrate(place, &connection, migrations).await;
+    let mut result = migrate(place, &connection, migrations).await;
+    if result.is_ok() {
+        result = wall::prepare(place, &connection, tables).await;
+    }
     connection.close().await?;
     result.map(|()| relaxed)
 }

@@ -46,6 +46,7 @@ async fn epoch(leadership: &Leadership) -> i64 {
 
 async fn guarded(database: &Database, own: i64) -> Result<(), StorageError> {
     database
+        .for_all()
         .write(move |transaction| Box::pin(async move { transaction.guard(own).await }))
         .await
 }
@@ -56,6 +57,7 @@ async fn many_processes_migrate_at_once() {
     let opened = futures::future::join_all((0..8).map(|_| open(&site))).await;
     for database in opened {
         let row = database
+            .for_all()
             .query_one("SELECT count(*) FROM note", Vec::new())
             .await;
         let count: i64 = row.unwrap().unwrap().try_get_by_index(0).unwrap();
@@ -82,17 +84,18 @@ async fn of_two_leaders_only_the_newer_can_write() {
     let slow = {
         let (one, entered, leave) = (one.clone(), entered.clone(), leave.clone());
         tokio::spawn(async move {
-            one.write::<_, _, StorageError>(move |transaction| {
-                let (entered, leave) = (entered.clone(), leave.clone());
-                Box::pin(async move {
-                    transaction.guard(old).await?;
-                    entered.notify_one();
-                    leave.notified().await;
-                    let sql = "UPDATE note SET count = count + 1 WHERE id = 1";
-                    transaction.execute(sql, Vec::new()).await
+            one.for_all()
+                .write::<_, _, StorageError>(move |transaction| {
+                    let (entered, leave) = (entered.clone(), leave.clone());
+                    Box::pin(async move {
+                        transaction.guard(old).await?;
+                        entered.notify_one();
+                        leave.notified().await;
+                        let sql = "UPDATE note SET count = count + 1 WHERE id = 1";
+                        transaction.execute(sql, Vec::new()).await
+                    })
                 })
-            })
-            .await
+                .await
         })
     };
     entered.notified().await;
@@ -123,6 +126,7 @@ async fn transactions_that_collide_are_run_again() {
         let database = database.clone();
         tokio::spawn(async move {
             database
+                .for_all()
                 .write::<_, _, StorageError>(move |transaction| {
                     Box::pin(async move {
                         for id in [from, to] {
@@ -139,7 +143,8 @@ async fn transactions_that_collide_are_run_again() {
     let (one, two) = (cross(1, 2), cross(2, 1));
     one.await.unwrap().unwrap();
     two.await.unwrap().unwrap();
-    let row = database.query_one("SELECT CAST(sum(count) AS BIGINT) FROM note", Vec::new());
+    let statements = database.for_all();
+    let row = statements.query_one("SELECT CAST(sum(count) AS BIGINT) FROM note", Vec::new());
     let sum: i64 = row.await.unwrap().unwrap().try_get_by_index(0).unwrap();
     assert_eq!(sum, 4);
 }
@@ -150,10 +155,15 @@ async fn a_restarted_server_is_found_again() {
     let mut site = Site::on(&server, "postgres");
     site.options().acquire_timeout_ms = 300;
     let database = open(&site).await;
-    let read = async || database.query("SELECT count FROM note", Vec::new()).await;
+    let read = async || {
+        database
+            .for_all()
+            .query("SELECT count FROM note", Vec::new())
+            .await
+    };
     let write = async || {
         let sql = "UPDATE note SET count = count + 1 WHERE id = 1";
-        database.execute(sql, Vec::new()).await
+        database.for_all().execute(sql, Vec::new()).await
     };
     futures::future::join_all((0..8).map(|_| read())).await;
     for crash in [true, false] {
@@ -263,10 +273,15 @@ async fn a_silent_network_is_noticed_and_gone_around() {
     site.options().statement_timeout_ms = 100;
     site.options().max_connections = 2;
     let database = open(&site).await;
-    let read = async || database.query("SELECT count FROM note", Vec::new()).await;
+    let read = async || {
+        database
+            .for_all()
+            .query("SELECT count FROM note", Vec::new())
+            .await
+    };
     let write = async || {
         let sql = "UPDATE note SET count = count + 1 WHERE id = 1";
-        database.execute(sql, Vec::new()).await
+        database.for_all().execute(sql, Vec::new()).await
     };
     let (one, two) = tokio::join!(read(), read());
     one.unwrap();

@@ -28,7 +28,7 @@ const FIRST: Migration = Migration {
         "CREATE INDEX note_by_text ON note (text)",
     ],
     postgres: &[
-        "CREATE TABLE note (id BIGSERIAL PRIMARY KEY, text TEXT NOT NULL)",
+        "CREATE TABLE note (id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, text TEXT NOT NULL)",
         "CREATE INDEX note_by_text ON note (text)",
     ],
 };
@@ -60,12 +60,13 @@ async fn open(site: &Site, migrations: &[Migration]) -> Result<Database, Storage
 }
 
 async fn count(database: &Database, sql: &str) -> i64 {
-    let row = database.query_one(sql, Vec::new()).await;
+    let row = database.for_all().query_one(sql, Vec::new()).await;
     row.unwrap().unwrap().try_get_by_index(0).unwrap()
 }
 
 async fn add(database: &Database, text: &'static str) -> Result<(), StorageError> {
     database
+        .for_all()
         .write(move |transaction| {
             Box::pin(async move {
                 let insert = "INSERT INTO note (text) VALUES (?)";
@@ -172,9 +173,16 @@ async fn readers_do_not_write(backend: Backend) {
     let site = Site::new(backend);
     let database = open(&site, &[FIRST]).await.unwrap();
     let insert = "INSERT INTO note (text) VALUES (?)";
-    let written = database.query(insert, vec!["x".into()]).await;
+    let written = database.for_all().query(insert, vec!["x".into()]).await;
     assert!(written.is_err(), "a reading connection wrote");
-    assert_eq!(database.execute(insert, vec!["x".into()]).await.unwrap(), 1);
+    assert_eq!(
+        database
+            .for_all()
+            .execute(insert, vec!["x".into()])
+            .await
+            .unwrap(),
+        1
+    );
 }
 
 async fn a_cancelled_call_leaves_the_writer_usable(backend: Backend) {
@@ -193,6 +201,7 @@ async fn an_error_rolls_back(backend: Backend) {
     let site = Site::new(backend);
     let database = open(&site, &[FIRST]).await.unwrap();
     let failed: Result<(), StorageError> = database
+        .for_all()
         .write(|transaction| {
             Box::pin(async move {
                 let insert = "INSERT INTO note (text) VALUES ('x')";
@@ -213,18 +222,33 @@ async fn lists_are_read_back(backend: Backend) {
     let sql = "SELECT count(*) FROM {json_each(?) j|unnest(?::text[]) j (value)}
         WHERE j.value IN (?, ?, '')";
     let values = vec![texts, "a\"b".into(), "é".into()];
-    let row = database.query_one(sql, values).await.unwrap().unwrap();
+    let row = database
+        .for_all()
+        .query_one(sql, values)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(row.try_get_by_index::<i64>(0).unwrap(), 3);
     let bytes: [&[u8]; 2] = [&[0, 255], &[]];
     let sql = "SELECT count(*) FROM {json_each(?) j|unnest(?::bytea[]) j (value)}
         WHERE {unhex(j.value)|j.value} = ?";
     let values = vec![dialect.list_of_bytes(bytes), vec![0_u8, 255].into()];
-    let row = database.query_one(sql, values).await.unwrap().unwrap();
+    let row = database
+        .for_all()
+        .query_one(sql, values)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(row.try_get_by_index::<i64>(0).unwrap(), 1);
     let sql =
         "SELECT CAST(sum(j.value) AS BIGINT) FROM {json_each(?) j|unnest(?::bigint[]) j (value)}";
     let values = vec![dialect.list_of_numbers([1, -3, 1 << 40])];
-    let row = database.query_one(sql, values).await.unwrap().unwrap();
+    let row = database
+        .for_all()
+        .query_one(sql, values)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(row.try_get_by_index::<i64>(0).unwrap(), (1 << 40) - 2);
 }
 
@@ -279,6 +303,7 @@ async fn the_durable_settings_hold() {
         .await
         .unwrap();
     let shown = database
+        .for_all()
         .write::<_, _, StorageError>(|transaction| {
             Box::pin(async move {
                 let mut shown = Vec::new();
@@ -292,7 +317,10 @@ async fn the_durable_settings_hold() {
         })
         .await;
     assert_eq!(shown.unwrap(), [2, 1]);
-    let mode = database.query_one("PRAGMA journal_mode", Vec::new()).await;
+    let mode = database
+        .for_all()
+        .query_one("PRAGMA journal_mode", Vec::new())
+        .await;
     let mode: String = mode.unwrap().unwrap().try_get_by_index(0).unwrap();
     assert_eq!(mode, "wal");
 }

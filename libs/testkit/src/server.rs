@@ -16,6 +16,8 @@ use crate::find;
 /// Whom the server runs as when the tests run as root, which it refuses to.
 const NOBODY: u32 = 65_534;
 const START: Duration = Duration::from_secs(60);
+/// The role that services' statements run as ([`Server::ROLE`]).
+const MAKE_ROLE: &str = "CREATE ROLE service NOLOGIN\n";
 
 /// Starts and stops the server by orders on its input, one a line, and answers each. It outlives the tests'
 /// process by the moment it takes to end the server and remove its folder: its input ends with them.
@@ -46,6 +48,9 @@ pub struct Server {
 }
 
 impl Server {
+    /// A role that owns nothing and passes no policy by, unlike the login of [`Server::url`], which is a superuser.
+    pub const ROLE: &str = "service";
+
     /// The one server of this process, for tests that leave it alone.
     pub fn shared() -> &'static Server {
         static SHARED: OnceLock<Server> = OnceLock::new();
@@ -97,6 +102,25 @@ impl Server {
         all.push_str(&lines.join("\n"));
         all.push('\n');
         std::fs::write(&file, all).expect("it can be written");
+        let mut single = as_user(&programs.join("postgres"))
+            .arg("--single")
+            .arg("-D")
+            .arg(folder.join("data"))
+            .arg("postgres")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("postgres can be run");
+        let mut orders = single.stdin.take().expect("it was asked for");
+        orders
+            .write_all(MAKE_ROLE.as_bytes())
+            .expect("it reads its orders");
+        drop(orders);
+        assert!(
+            single.wait().expect("it ends").success(),
+            "no role was made"
+        );
         let mut guard = as_user(Path::new("sh"))
             .args(["-c", GUARD, "guard"])
             .arg(&programs)

@@ -9,7 +9,7 @@ use crate::Server;
 pub enum Backend {
     /// A file.
     Sqlite,
-    /// Schemas on the shared server of this process.
+    /// Schemas on the shared server of this process, used by a role that the wall between tenants binds.
     Postgres,
 }
 
@@ -43,6 +43,7 @@ impl Site {
             database: Some(database.to_owned()),
             ..Self::with(Options {
                 url: Server::shared().url(database),
+                role: Server::ROLE.into(),
                 ..Options::default()
             })
         }
@@ -74,6 +75,7 @@ impl Site {
     pub fn on(server: &Server, database: &str) -> Self {
         Self::with(Options {
             url: server.url(database),
+            role: Server::ROLE.into(),
             schema_prefix: format!("t{}_", server.number()),
             ..Options::default()
         })

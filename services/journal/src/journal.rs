@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use commonplace_limits::Room;
-use commonplace_storage::{DataFolder, Database, Leadership, Place, SchemaState, StorageError};
+use commonplace_storage::{
+    DataFolder, Database, Leadership, Place, SchemaState, StorageError, WallState,
+};
 use commonplace_telemetry::Metrics;
 use commonplace_types::Clock;
 use tokio::sync::watch;
@@ -15,7 +17,7 @@ use crate::credits::Credits;
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::leader::Part;
 use crate::quota::Within;
-use crate::store::{CreateRef, FILE, MIGRATIONS, RefEntry, Store, Write, Written};
+use crate::store::{CreateRef, FILE, MIGRATIONS, RefEntry, Store, WALL, Write, Written};
 use crate::writer::{Queue, Writer};
 use crate::{JournalError, Options};
 
@@ -50,9 +52,17 @@ pub async fn schema_state(place: &Place) -> Result<SchemaState, StorageError> {
     Database::schema_state(place, FILE, MIGRATIONS).await
 }
 
+/// How the wall between tenants stands in the journal's schema at a place.
+pub async fn wall_state(place: &Place) -> Result<WallState, StorageError> {
+    Database::wall_state(place, WALL).await
+}
+
 /// Brings the journal's schema at a place up to date.
 pub async fn migrate(place: &Place) -> Result<(), StorageError> {
-    Database::open(place, FILE, MIGRATIONS).await?.close().await
+    Database::open_walled(place, FILE, MIGRATIONS, WALL)
+        .await?
+        .close()
+        .await
 }
 
 /// Opens the journal: in a folder of its own, which is created where it is missing and locked, or in its

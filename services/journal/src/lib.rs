@@ -53,7 +53,7 @@ pub use commit::Commit;
 pub use config::Options;
 pub use entropy::{Entropy, SystemEntropy};
 pub use error::JournalError;
-pub use journal::{Journal, migrate, schema_state, start, start_with};
+pub use journal::{Journal, migrate, schema_state, start, start_with, wall_state};
 pub use query::{Page, Point, ProjectEntry, Selection};
 pub use service::Service;
 pub use store::{CreateRef, Frame, RefEntry, RefName};

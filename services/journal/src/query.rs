@@ -139,7 +139,7 @@ impl Journal {
             (Some(commit), _) => commit,
             (None, Reference::Commit(hash)) => self.store().commit_by_hash(project, hash).await?,
             (None, Reference::Prefix(digits)) => {
-                self.store().commit_by_prefix(project.key, digits).await?
+                self.store().commit_by_prefix(project, digits).await?
             }
             (None, Reference::Branch(name)) => return Err(ref_not_found("branch", name.as_str())),
             (None, Reference::Tag(name)) => return Err(ref_not_found("tag", name.as_str())),
@@ -180,7 +180,7 @@ impl Journal {
         for step in ids.chunks(SCAN_STEP as usize) {
             let found = self
                 .store()
-                .events_by_id(project.key, &point.visible, step)
+                .events_by_id(&project, &point.visible, step)
                 .await?;
             for id in step {
                 let event = found
@@ -268,13 +268,7 @@ impl Journal {
         loop {
             let found = self
                 .store()
-                .select(
-                    scan.project.key,
-                    scan.visible,
-                    scan.selection,
-                    scan.after,
-                    step,
-                )
+                .select(scan.project, scan.visible, scan.selection, scan.after, step)
                 .await?;
             let ended = found.len() < step as usize;
             scanned += found.len();
@@ -335,7 +329,7 @@ impl Journal {
         let limit = size as u32 + 1;
         let mut items = self
             .store()
-            .ancestors(project.key, &lanes, newest, limit)
+            .ancestors(&project, &lanes, newest, limit)
             .await?;
         let next = match items.get(size) {
             Some(first_of_next) => {

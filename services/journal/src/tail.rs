@@ -114,7 +114,10 @@ impl Journal {
         if number > head {
             return Err(JournalError::CursorAhead { number, head });
         }
-        let commit = self.store().commit_by_number(project.key, number).await?;
+        let store = self.store();
+        let commit = store
+            .commit_by_number(&project.tenant, project.key, number)
+            .await?;
         if commit.hash != hash {
             return Err(JournalError::CursorForked);
         }

@@ -421,3 +421,61 @@ impl Branches for Journal {
         self.create_ref(create(name, on("main"))).await.map(drop)
     }
 }
+
+/// Not a check: prints what the wall between tenants costs, round by round in turn with a journal without it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "measures; run by name"]
+async fn what_the_wall_costs() {
+    const ROUNDS: usize = 6;
+    const CALLS: u32 = 100;
+    let mut open = Site::new(Backend::Postgres);
+    open.options().row_security = false;
+    open.options().role.clear();
+    let sites = [("without", open), ("with", Site::new(Backend::Postgres))];
+    let mut journals = Vec::new();
+    for (name, site) in sites {
+        let fixture = Fixture::at(site).await;
+        for group in 0..40 {
+            let events = (0..100).map(|number| draft(&format!("{group} {number}")));
+            fixture.append("main", events.collect()).await;
+        }
+        journals.push((name, fixture));
+    }
+    let at = on("main");
+    for round in 0..ROUNDS {
+        for (name, fixture) in &journals {
+            let began = std::time::Instant::now();
+            for call in 0..CALLS {
+                let title = format!("{name} {round} {call}");
+                fixture.append("main", vec![draft(&title)]).await;
+            }
+            let append = began.elapsed() / CALLS;
+            let began = std::time::Instant::now();
+            let mut ids = Vec::new();
+            for _ in 0..CALLS {
+                let page = fixture.page(&at, &Selection::default(), 50, "").await;
+                ids = page.unwrap().items.iter().map(|event| event.id).collect();
+            }
+            let query = began.elapsed() / CALLS;
+            let began = std::time::Instant::now();
+            for _ in 0..CALLS {
+                let found = fixture.journal.events(&tenant(), &project(), &at, &ids);
+                assert_eq!(found.await.unwrap().len(), 50);
+            }
+            let get = began.elapsed() / CALLS;
+            println!(
+                "{round} {name:>7}: append {append:?}, query of 50 {query:?}, get of 50 {get:?}"
+            );
+        }
+    }
+    let mut connection = Server::shared().connect("postgres").await;
+    let began = std::time::Instant::now();
+    for _ in 0..1_000 {
+        sea_orm::sqlx::query("SELECT set_config('commonplace.tenant', $1, false)")
+            .bind("default")
+            .execute(&mut connection)
+            .await
+            .unwrap();
+    }
+    println!("to tell the server: {:?}", began.elapsed() / 1_000);
+}

@@ -1,6 +1,6 @@
 //! Schemas of this node's stores: how they stand, and bringing them up to date.
 
-use commonplace_storage::{DataFolder, SchemaState};
+use commonplace_storage::{DataFolder, SchemaState, WallState};
 
 use crate::node::place;
 use crate::{NodeError, NodeOptions, Role};
@@ -41,6 +41,17 @@ pub(crate) async fn schema_of(options: &NodeOptions, role: Role) -> Result<Schem
         Role::Policy => commonplace_policy::schema_state(&place).await?,
         Role::Retrieval => commonplace_retrieval::schema_state(&place).await?,
         Role::Gateway | Role::Ingest | Role::Index => SchemaState::default(),
+    })
+}
+
+/// How the wall between tenants stands in the schema of one role. Only for roles that keep something.
+pub(crate) async fn wall_of(options: &NodeOptions, role: Role) -> Result<WallState, NodeError> {
+    let place = place(options, role.as_str())?;
+    Ok(match role {
+        Role::Journal => commonplace_journal::wall_state(&place).await?,
+        Role::Policy => commonplace_policy::wall_state(&place).await?,
+        Role::Retrieval => commonplace_retrieval::wall_state(&place).await?,
+        Role::Gateway | Role::Ingest | Role::Index => WallState::None,
     })
 }
 

@@ -44,7 +44,7 @@ use commonplace_proto::policy::access_service_server::AccessServiceServer;
 use commonplace_proto::policy::audit_service_server::AuditServiceServer;
 use commonplace_proto::policy::limits_service_server::LimitsServiceServer;
 use commonplace_proto::policy::policy_service_server::PolicyServiceServer;
-use commonplace_storage::{Database, Place, SchemaState, StorageError};
+use commonplace_storage::{Database, Place, SchemaState, StorageError, WallState};
 use commonplace_types::Clock;
 
 pub use access::AccessError;
@@ -65,6 +65,11 @@ pub struct Policies {
 /// How the schema at a place stands beside what this program knows.
 pub async fn schema_state(place: &Place) -> Result<SchemaState, StorageError> {
     store::Store::schema_state(place).await
+}
+
+/// How the wall between tenants stands at a place.
+pub async fn wall_state(place: &Place) -> Result<WallState, StorageError> {
+    store::Store::wall_state(place).await
 }
 
 /// Brings the schema at a place up to date.

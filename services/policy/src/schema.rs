@@ -1,9 +1,22 @@
 //! The schema of `policy.db`, step by step.
 
-use commonplace_storage::Migration;
+use commonplace_storage::{Guarded, Migration};
 
 /// The SQLite file.
 pub(crate) const FILE: &str = "policy.db";
+
+/// The tables with rows of tenants. The rest is the service's own: that there was a change.
+pub(crate) const WALL: &[Guarded] = &[
+    Guarded::by_tenant("policy_version"),
+    Guarded::by_tenant("active_policy"),
+    Guarded::by_tenant("api_key"),
+    Guarded::by_tenant("access_grant"),
+    Guarded::by_tenant("access_policy"),
+    Guarded::by_tenant("access_revision"),
+    Guarded::by_tenant("tenant_limits"),
+    Guarded::by_tenant("audit_chain"),
+    Guarded::by_tenant("audit_record"),
+];
 
 /// Every step of the schema.
 pub(crate) const MIGRATIONS: &[Migration] = &[POLICIES, ACCESS, LIMITS, AUDIT];

@@ -1,12 +1,14 @@
 //! Policies on disk: every version ever put, and which one is active.
 
-use commonplace_storage::{Database, Dialect, Place, SchemaState, StorageError, Transaction};
+use commonplace_storage::{
+    Database, Dialect, Place, SchemaState, StorageError, Transaction, WallState,
+};
 use commonplace_types::{PolicyId, TenantName, Timestamp};
 use sea_orm::{DbErr, QueryResult, Value};
 
 use crate::catalog::Version;
 use crate::error::PolicyError;
-use crate::schema::{FILE, MIGRATIONS};
+use crate::schema::{FILE, MIGRATIONS, WALL};
 
 const COLUMNS: &str = "tenant, id, version, hash, source, created_micros";
 
@@ -26,13 +28,18 @@ pub(crate) struct Kept {
 impl Store {
     /// Opens or creates it: `policy.db` in a folder, or a schema.
     pub(crate) async fn open(place: &Place) -> Result<Self, StorageError> {
-        let database = Database::open(place, FILE, MIGRATIONS).await?;
+        let database = Database::open_walled(place, FILE, MIGRATIONS, WALL).await?;
         Ok(Self { database })
     }
 
     /// How its schema stands.
     pub(crate) async fn schema_state(place: &Place) -> Result<SchemaState, StorageError> {
         Database::schema_state(place, FILE, MIGRATIONS).await
+    }
+
+    /// How the wall between tenants stands in it.
+    pub(crate) async fn wall_state(place: &Place) -> Result<WallState, StorageError> {
+        Database::wall_state(place, WALL).await
     }
 
     /// The database, for what else is kept in it.
@@ -45,16 +52,15 @@ impl Store {
         if self.database.dialect() == Dialect::Sqlite {
             return Ok(None);
         }
-        let rows = self
-            .query("SELECT counter FROM change WHERE id = 1", Vec::new())
-            .await?;
-        rows.first().map(|row| number(row, 0)).transpose()
+        let sql = "SELECT counter FROM change WHERE id = 1";
+        let row = self.database.for_all().query_one(sql, Vec::new()).await?;
+        row.map(|row| number(&row, 0)).transpose()
     }
 
     /// Every id there is something about, sorted.
     pub(crate) async fn ids(&self) -> Result<Vec<(TenantName, PolicyId)>, PolicyError> {
         let sql = "SELECT DISTINCT tenant, id FROM policy_version UNION SELECT tenant, id FROM active_policy ORDER BY 1, 2";
-        let rows = self.query(sql, Vec::new()).await?;
+        let rows = self.database.for_all().query(sql, Vec::new()).await?;
         rows.iter()
             .map(|row| {
                 Ok((
@@ -74,10 +80,11 @@ impl Store {
         let sql = format!(
             "SELECT {COLUMNS} FROM policy_version WHERE tenant = ? AND id = ? ORDER BY version DESC LIMIT 1"
         );
-        let rows = self.query(&sql, key(tenant, id)).await?;
+        let statements = self.database.for_tenant(tenant);
+        let rows = statements.query(&sql, key(tenant, id)).await?;
         let newest = rows.first().map(version).transpose()?;
         let sql = "SELECT version FROM active_policy WHERE tenant = ? AND id = ?";
-        let rows = self.query(sql, key(tenant, id)).await?;
+        let rows = statements.query(sql, key(tenant, id)).await?;
         let active = rows.first().map(|row| number(row, 0)).transpose()?;
         Ok(Kept { newest, active })
     }
@@ -94,8 +101,12 @@ impl Store {
         );
         let mut values = key(tenant, id);
         values.push(whole(number));
-        let rows = self.query(&sql, values).await?;
-        rows.first().map(version).transpose()
+        let row = self
+            .database
+            .for_tenant(tenant)
+            .query_one(&sql, values)
+            .await?;
+        row.as_ref().map(version).transpose()
     }
 
     /// Keeps a version, and makes it the active one if asked. False: there is one of that number already,
@@ -118,6 +129,7 @@ impl Store {
             "INSERT INTO policy_version ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
         );
         self.database
+            .for_tenant(&tenant)
             .write(move |transaction| {
                 let (sql, values) = (sql.clone(), values.clone());
                 let (tenant, id) = (tenant.clone(), id.clone());
@@ -141,6 +153,7 @@ impl Store {
         number: u64,
     ) -> Result<(), PolicyError> {
         self.database
+            .for_tenant(&tenant)
             .write(move |transaction| {
                 let (tenant, id) = (tenant.clone(), id.clone());
                 Box::pin(async move {
@@ -154,10 +167,6 @@ impl Store {
     /// Closes the database.
     pub(crate) async fn close(&self) -> Result<(), PolicyError> {
         Ok(self.database.clone().close().await?)
-    }
-
-    async fn query(&self, sql: &str, values: Vec<Value>) -> Result<Vec<QueryResult>, StorageError> {
-        self.database.query(sql, values).await
     }
 }
 

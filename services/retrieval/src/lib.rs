@@ -44,7 +44,7 @@ use std::sync::Arc;
 use commonplace_proto::retrieval::retrieval_service_server::RetrievalServiceServer;
 use commonplace_rpc::Channel;
 use commonplace_rpc::server::MESSAGE_BYTES;
-use commonplace_storage::{Database, Place, SchemaState, StorageError};
+use commonplace_storage::{Database, Place, SchemaState, StorageError, WallState};
 use commonplace_telemetry::Metrics;
 use commonplace_types::Clock;
 
@@ -60,6 +60,11 @@ pub struct Retrieval {
 /// How the schema at a place stands beside what this program knows.
 pub async fn schema_state(place: &Place) -> Result<SchemaState, StorageError> {
     store::Store::schema_state(place).await
+}
+
+/// How the wall between tenants stands at a place.
+pub async fn wall_state(place: &Place) -> Result<WallState, StorageError> {
+    store::Store::wall_state(place).await
 }
 
 /// Brings the schema at a place up to date.

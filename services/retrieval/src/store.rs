@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use commonplace_rpc::context;
-use commonplace_storage::{Database, Migration, Place, SchemaState, StorageError};
+use commonplace_storage::{
+    Database, Guarded, Migration, Place, SchemaState, StorageError, WallState,
+};
 use commonplace_types::{TenantName, Timestamp};
 use sea_orm::Value;
 use tokio::sync::{mpsc, oneshot};
@@ -24,6 +26,9 @@ use crate::pack::{self, Pack};
 const FILE: &str = "packs.db";
 
 const MIGRATIONS: &[Migration] = &[PACKS, TRACES];
+
+/// The tables with rows of tenants.
+const WALL: &[Guarded] = &[Guarded::by_tenant("pack")];
 
 /// The call that made a pack: beside its content, which must not depend on it.
 const TRACES: Migration = Migration {
@@ -132,12 +137,20 @@ impl Store {
 
     /// Brings its schema up to date.
     pub async fn migrate(place: &Place) -> Result<(), StorageError> {
-        Database::open(place, FILE, MIGRATIONS).await?.close().await
+        Database::open_walled(place, FILE, MIGRATIONS, WALL)
+            .await?
+            .close()
+            .await
+    }
+
+    /// How the wall between tenants stands in it.
+    pub async fn wall_state(place: &Place) -> Result<WallState, StorageError> {
+        Database::wall_state(place, WALL).await
     }
 
     /// Opens or creates it, `packs.db` in a folder or a schema, and starts the writer.
     pub async fn open(place: &Place, options: &Options) -> Result<Self, StorageError> {
-        let database = Database::open(place, FILE, MIGRATIONS).await?;
+        let database = Database::open_walled(place, FILE, MIGRATIONS, WALL).await?;
         let memory = Arc::new(Memory::new(options.cached_packs.max(1)));
         let (queue, jobs) = mpsc::channel(options.write_queue.max(1));
         let delay = Duration::from_millis(options.write_delay_ms);
@@ -216,7 +229,8 @@ impl Store {
     async fn read(&self, tenant: &TenantName, id: &str) -> Result<Kept, RetrievalError> {
         let sql = "SELECT content, traceparent FROM pack WHERE tenant = ? AND id = ?";
         let values = vec![tenant.as_str().into(), id.into()];
-        let row = self.database.query_one(sql, values).await?;
+        let statements = self.database.for_tenant(tenant);
+        let row = statements.query_one(sql, values).await?;
         let row = row.ok_or_else(|| RetrievalError::UnknownPack(id.to_owned()))?;
         let compressed: Vec<u8> = row.try_get_by_index(0).map_err(StorageError::from)?;
         let traceparent = row.try_get_by_index(1).map_err(StorageError::from)?;
@@ -435,7 +449,9 @@ fn row(((tenant, id), kept, created, content): Compressed) -> Vec<Value> {
 }
 
 async fn insert(database: &Database, rows: Arc<Vec<Vec<Value>>>) -> Result<(), StorageError> {
+    // Packs of several tenants are written together.
     database
+        .for_all()
         .write(move |transaction| {
             let rows = rows.clone();
             Box::pin(async move {

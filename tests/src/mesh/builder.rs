@@ -67,7 +67,8 @@ impl MeshBuilder {
         self
     }
 
-    /// Every store in the PostgreSQL database of this URL.
+    /// Every store in the PostgreSQL database of this URL, used as the role `service` of a test's server, which the
+    /// wall between tenants binds.
     pub fn postgres(mut self, url: &str) -> Self {
         self.database = Some(url.to_owned());
         self
@@ -274,6 +275,7 @@ impl MeshBuilder {
             let from = host_of(url).expect("the URL names a host");
             let to = address(Target::Database).to_string();
             settings.push(("database.url".into(), url.replacen(from, &to, 1)));
+            settings.push(("database.role".into(), "service".into()));
         }
         if !self.vectors.is_empty() {
             let numbers = 0..self.vectors.len();

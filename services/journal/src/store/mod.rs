@@ -25,7 +25,7 @@ use commonplace_types::{
 use crate::append::{Appended, Prepared, RequestId};
 use crate::commit::{Commit, Parts, Salt};
 
-pub use sql::{FILE, MIGRATIONS};
+pub use sql::{FILE, MIGRATIONS, WALL};
 
 pub(crate) use sql::SqlStore as Store;
 

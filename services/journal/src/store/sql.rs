@@ -27,7 +27,7 @@ use crate::state::{Project, Projects};
 use crate::token::Sealer;
 use crate::{JournalError, Options};
 
-pub use schema::{FILE, MIGRATIONS};
+pub use schema::{FILE, MIGRATIONS, WALL};
 
 /// One open journal.
 pub(crate) struct SqlStore {
@@ -68,8 +68,8 @@ impl SqlStore {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, JournalError> {
-        let database = Database::open(place, FILE, MIGRATIONS).await?;
-        let sealer = Sealer::new(load::key(&database, entropy.as_ref()).await?);
+        let database = Database::open_walled(place, FILE, MIGRATIONS, WALL).await?;
+        let sealer = Sealer::new(load::key(&database.for_all(), entropy.as_ref()).await?);
         Ok(Self {
             next_seq: AtomicI64::new(1),
             database,
@@ -120,7 +120,7 @@ impl SqlStore {
         let mut memory = self.memory.lock().await;
         memory.epoch = epoch;
         let now = self.clock.now();
-        self.sweep.all(&self.database, epoch, now).await?;
+        self.sweep.all(&self.database.for_all(), epoch, now).await?;
         self.reload().await?;
         memory.stale = false;
         self.ready.send_replace(true);
@@ -142,8 +142,9 @@ impl SqlStore {
 
     /// Brings memory in line with what is stored.
     async fn reload(&self) -> Result<(), JournalError> {
-        let projects = load::projects(&self.database).await?;
-        let next = load::next_seq(&self.database).await?;
+        let statements = self.database.for_all();
+        let projects = load::projects(&statements).await?;
+        let next = load::next_seq(&statements).await?;
         projects.into_iter().for_each(|fresh| self.refresh(fresh));
         self.next_seq.fetch_max(next, Ordering::Relaxed);
         Ok(())

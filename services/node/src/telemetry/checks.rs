@@ -9,11 +9,12 @@ use commonplace_proto::Timestamp;
 use commonplace_proto::telemetry::{Check, CheckState, Process};
 use commonplace_rpc::Tls;
 use commonplace_rpc::server::Readiness;
+use commonplace_storage::WallState;
 use commonplace_telemetry::Spans;
 use commonplace_telemetry::process::Usage;
 use tokio::sync::Mutex;
 
-use crate::migrate::schema_of;
+use crate::migrate::{schema_of, wall_of};
 use crate::{NodeOptions, Role};
 
 /// How long one look may take.
@@ -88,6 +89,7 @@ impl Checks {
         for role in [Role::Journal, Role::Policy, Role::Retrieval] {
             if self.options.roles.contains(&role) {
                 found.push(self.schema(role).await);
+                found.extend(self.wall(role).await);
             }
         }
         *last = Some((Instant::now(), found.clone()));
@@ -116,6 +118,30 @@ impl Checks {
             }
         }
     }
+
+    /// Nothing where there is no wall to have, or the check of the schema told already that nothing answers.
+    async fn wall(&self, role: Role) -> Option<Check> {
+        let state = tokio::time::timeout(PATIENCE, wall_of(&self.options, role)).await;
+        wall(role, &state.ok()?.ok()?)
+    }
+}
+
+fn wall(of: Role, state: &WallState) -> Option<Check> {
+    let name = format!("{of} wall");
+    Some(match state {
+        WallState::None => return None,
+        WallState::Up { role } => ok(&name, &format!("row-level security binds `{role}`")),
+        WallState::Missing { tables } => warn(
+            &name,
+            &format!("no row-level security on {}", tables.join(", ")),
+            "set database.row_security = true and restart, or run `com migrate`; see docs/access.md",
+        ),
+        WallState::Passed { role } => warn(
+            &name,
+            &format!("row-level security does not bind `{role}`"),
+            "set database.role to a role that is neither superuser nor BYPASSRLS; see docs/access.md",
+        ),
+    })
 }
 
 fn index_lag(projects: &[Standing]) -> Check {

@@ -53,6 +53,7 @@ impl Store {
     ) -> Result<(), AuditError> {
         let entries = Arc::new(entries);
         self.database
+            .for_all()
             .write(move |transaction| {
                 let entries = entries.clone();
                 Box::pin(async move {
@@ -77,6 +78,7 @@ impl Store {
     pub(super) async fn ends(&self, tenant: &TenantName) -> Result<Ends, AuditError> {
         let row = self
             .database
+            .for_tenant(tenant)
             .query_one(ENDS, vec![tenant.as_str().into()])
             .await?;
         row.as_ref().map_or(Ok(EMPTY), ends)
@@ -90,14 +92,14 @@ impl Store {
         last: u64,
     ) -> Result<Vec<Record>, AuditError> {
         let values = vec![tenant.as_str().into(), whole(first), whole(last)];
-        let rows = self.database.query(BETWEEN, values).await?;
+        let rows = self.database.for_tenant(tenant).query(BETWEEN, values).await?;
         rows.iter().map(|row| record(row, tenant)).collect()
     }
 
     /// Every tenant whose first record is older than a moment, sorted.
     pub(super) async fn stale(&self, oldest: Timestamp) -> Result<Vec<TenantName>, AuditError> {
         let values = vec![oldest.as_micros().into()];
-        let rows = self.database.query(STALE, values).await?;
+        let rows = self.database.for_all().query(STALE, values).await?;
         rows.iter()
             .map(|row| Ok(TenantName::new(get::<String>(row, 0)?)?))
             .collect()
@@ -110,6 +112,7 @@ impl Store {
         oldest: Timestamp,
     ) -> Result<u64, AuditError> {
         self.database
+            .for_tenant(&tenant)
             .write(move |transaction| {
                 let tenant = tenant.clone();
                 Box::pin(async move {

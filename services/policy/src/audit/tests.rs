@@ -9,7 +9,7 @@ use commonplace_testkit::{Backend, Site, each_backend};
 use commonplace_types::{ManualClock, PrincipalKind, ProjectName, Right, Subject, Timestamp};
 
 use super::*;
-use crate::schema::{FILE, MIGRATIONS};
+use crate::schema::{FILE, MIGRATIONS, WALL};
 
 each_backend!(threads = 4:
     records_are_kept_once_and_in_one_chain,
@@ -122,7 +122,9 @@ impl House {
 }
 
 async fn open(place: &Place) -> Database {
-    Database::open(place, FILE, MIGRATIONS).await.unwrap()
+    Database::open_walled(place, FILE, MIGRATIONS, WALL)
+        .await
+        .unwrap()
 }
 
 fn name(tenant: &str) -> TenantName {
@@ -368,6 +370,7 @@ async fn pages_use_their_index(backend: Backend) {
         };
         let rows = house
             .database
+            .for_all()
             .query(&format!("{explain} {sql}"), values)
             .await
             .unwrap();

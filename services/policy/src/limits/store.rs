@@ -25,7 +25,8 @@ impl Store {
     /// The limits of a tenant, if it has its own.
     pub(super) async fn get(&self, tenant: &TenantName) -> Result<Option<Kept>, LimitsError> {
         let sql = format!("SELECT {COLUMNS} FROM tenant_limits WHERE tenant = ?");
-        let row = self.database.query_one(&sql, of(tenant)).await?;
+        let statements = self.database.for_tenant(tenant);
+        let row = statements.query_one(&sql, of(tenant)).await?;
         row.as_ref().map(kept).transpose()
     }
 
@@ -38,6 +39,7 @@ impl Store {
     ) -> Result<(), LimitsError> {
         let fits = Arc::new(fits);
         self.database
+            .for_tenant(&tenant)
             .write(move |transaction| {
                 let (tenant, put, fits) = (tenant.clone(), put.clone(), fits.clone());
                 Box::pin(async move {
@@ -65,7 +67,7 @@ impl Store {
             format!("SELECT {COLUMNS} FROM tenant_limits WHERE tenant > ? ORDER BY tenant LIMIT ?");
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         let values = vec![after.into(), count.into()];
-        let rows = self.database.query(&sql, values).await?;
+        let rows = self.database.for_all().query(&sql, values).await?;
         rows.iter().map(kept).collect()
     }
 }

@@ -115,7 +115,12 @@ async fn a_damaged_pack_is_told_and_not_served(backend: Backend) {
     let content = zstd::bulk::compress(&two.content, LEVEL).unwrap();
     let swap = "UPDATE pack SET content = ? WHERE id = ?";
     let values = vec![content.into(), one.id.clone().into()];
-    store.database.execute(swap, values).await.unwrap();
+    store
+        .database
+        .for_all()
+        .execute(swap, values)
+        .await
+        .unwrap();
     let error = store.read(&tenant("a"), &one.id).await.unwrap_err();
     assert!(
         error
@@ -150,6 +155,7 @@ async fn two_processes_keep_the_same_pack() {
     assert_eq!(two.get(&tenant("a"), &other.id).await.unwrap(), other);
     let rows = two
         .database
+        .for_all()
         .query_one("SELECT count(*) FROM pack", Vec::new())
         .await;
     let rows: i64 = rows.unwrap().unwrap().try_get_by_index(0).unwrap();

@@ -48,7 +48,7 @@ impl SqlStore {
         let answers = group.finish(&mut memory).await;
         let now = self.clock.now();
         self.sweep
-            .after(requests, &self.database, memory.epoch, now)
+            .after(requests, &self.database.for_all(), memory.epoch, now)
             .await;
         answers
     }
@@ -119,17 +119,17 @@ impl Group<'_> {
         writes: &[(usize, Write)],
     ) -> Result<(Working, Facts, Answered), JournalError> {
         let existing = self.store.projects.find(tenant, name);
-        let database = &self.store.database;
+        let statements = self.store.database.for_tenant(tenant);
         let mut facts = Facts::default();
         if let Some(project) = &existing {
             let appends = writes.iter().filter_map(|(_, write)| match write {
                 Write::Append(prepared) => Some(prepared),
                 Write::Ref(..) => None,
             });
-            facts = facts::gather(database, project.key, appends).await?;
+            facts = facts::gather(&statements, project.key, appends).await?;
         }
         let ids = writes.iter().filter_map(|(_, write)| write.request_id());
-        let stored = facts::requests(database, tenant, ids).await?;
+        let stored = facts::requests(&statements, tenant, ids).await?;
         let now = self.store.clock.now();
         let working = match existing {
             Some(project) => Working::of(project, now),
@@ -228,7 +228,7 @@ impl Group<'_> {
     async fn first_answer(&self, working: &Working, row: &RequestRow, write: &Write) -> Answer {
         let commit = Arc::new(
             self.store
-                .commit_by_number(working.key(), row.number)
+                .commit_by_number(working.tenant(), working.key(), row.number)
                 .await?,
         );
         match write {
@@ -258,6 +258,7 @@ impl Group<'_> {
             let written: Result<(), JournalError> = self
                 .store
                 .database
+                .for_all()
                 .write(move |transaction| {
                     let batch = batch.clone();
                     Box::pin(async move {

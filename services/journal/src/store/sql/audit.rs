@@ -1,4 +1,5 @@
-//! Reads everything that hashes are made of, straight from the file: nothing in here trusts memory.
+//! Reads everything that hashes are made of, straight from the file: nothing in here trusts memory. It reads for
+//! all, since a row that was given to another tenant is a finding too.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,7 +7,7 @@ use std::sync::Arc;
 use commonplace_types::{LaneInterval, RecordId};
 use sea_orm::{QueryResult, Value};
 
-use super::read::{cut, runs, sorted};
+use super::read::{cut, page_of_commits, run_edges, runs, sorted};
 use super::rows::{RefRow, RequestRow, column, digest, id, setting_digest, small, time};
 use super::{SqlStore, load};
 use crate::commit::Commit;
@@ -28,7 +29,11 @@ impl SqlStore {
     /// A project's tenant and name.
     pub(crate) async fn audit_names(&self, project: i64) -> Result<(String, String), JournalError> {
         let sql = "SELECT tenant, name FROM project WHERE key = ?";
-        let row = self.database.query_one(sql, vec![project.into()]).await?;
+        let row = self
+            .database
+            .for_all()
+            .query_one(sql, vec![project.into()])
+            .await?;
         let row = row.ok_or_else(|| JournalError::damaged("the project's row is missing"))?;
         Ok((column(&row, 0)?, column(&row, 1)?))
     }
@@ -39,14 +44,15 @@ impl SqlStore {
         project: i64,
         from: u64,
     ) -> Result<(Vec<Arc<Commit>>, HashMap<LaneInterval, AuditedEvent>), JournalError> {
-        let commits = self.page_of_commits(project, from).await?;
+        let statements = self.database.for_all();
+        let commits = page_of_commits(&statements, project, from).await?;
         let from_here = commits.iter().position(|commit| commit.number >= from);
         let page = cut(&commits[from_here.unwrap_or(commits.len())..]).to_vec();
         let mut events = HashMap::new();
         for (lane, (first, last)) in runs(&page) {
             let values: Vec<Value> = vec![project.into(), lane.into(), first.into(), last.into()];
-            let mut superseded = self.run_edges(values.clone()).await?;
-            for row in self.database.query(RUN, values).await? {
+            let mut superseded = run_edges(&statements, values.clone()).await?;
+            for row in statements.query(RUN, values).await? {
                 let position = small(&row, 0)?;
                 let mut event = audited(&row)?;
                 event.supersedes = sorted(superseded.remove(&position).unwrap_or_default());
@@ -58,14 +64,18 @@ impl SqlStore {
 
     /// Lanes by number.
     pub(crate) async fn audit_lanes(&self, project: i64) -> Result<Vec<Lane>, JournalError> {
-        load::lanes(&self.database, project).await
+        load::lanes(&self.database.for_all(), project).await
     }
 
     /// Refs by kind and name.
     pub(crate) async fn audit_refs(&self, project: i64) -> Result<Vec<AuditedRef>, JournalError> {
         let sql = "SELECT kind, name, number, origin, lane, digest FROM ref
              WHERE project = ? ORDER BY kind, name";
-        let rows = self.database.query(sql, vec![project.into()]).await?;
+        let rows = self
+            .database
+            .for_all()
+            .query(sql, vec![project.into()])
+            .await?;
         let read = |row: &QueryResult| {
             let stored = RefRow {
                 kind: column(row, 0)?,
@@ -88,7 +98,8 @@ impl SqlStore {
 
     /// The first answered request or setting that is not as it was written.
     pub(crate) async fn audit_rest(&self, project: i64) -> Result<Option<String>, JournalError> {
-        let rows = self.database.query(REQUESTS, vec![project.into()]).await?;
+        let statements = self.database.for_all();
+        let rows = statements.query(REQUESTS, vec![project.into()]).await?;
         for row in rows {
             let stored = RequestRow {
                 tenant: column(&row, 0)?,
@@ -104,8 +115,7 @@ impl SqlStore {
                 return Ok(Some(format!("request {id}: the row was changed")));
             }
         }
-        for row in self
-            .database
+        for row in statements
             .query(
                 "SELECT name, value, digest FROM setting ORDER BY name",
                 Vec::new(),
@@ -127,7 +137,11 @@ impl SqlStore {
                  (SELECT count(*) FROM supersedes WHERE project = ?1),
                  (SELECT count(*) FROM event e WHERE e.project = ?1
                      AND NOT EXISTS (SELECT 1 FROM placement p WHERE p.seq = e.seq))";
-        let row = self.database.query_one(sql, vec![project.into()]).await?;
+        let row = self
+            .database
+            .for_all()
+            .query_one(sql, vec![project.into()])
+            .await?;
         let row = row.ok_or_else(|| JournalError::damaged("nothing can be counted"))?;
         Ok(Totals {
             lanes: column::<i64>(&row, 0)? as u64,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use commonplace_storage::Database;
+use commonplace_storage::Statements;
 use commonplace_types::{EventId, LaneInterval, RecordId, TenantName};
 
 use super::rows::{RequestRow, column, digest, id, small, time};
@@ -37,14 +37,14 @@ pub(super) const REQUESTS: &str =
 
 /// What a project holds about the events and records that some appends name.
 pub(super) async fn gather<'a>(
-    database: &Database,
+    statements: &Statements,
     project: i64,
     appends: impl Iterator<Item = &'a Prepared> + Clone,
 ) -> Result<Facts, JournalError> {
     let mut facts = Facts::default();
-    known(database, project, appends.clone(), &mut facts).await?;
-    of_records(database, project, appends.clone(), &mut facts).await?;
-    contents(database, appends, &mut facts).await?;
+    known(statements, project, appends.clone(), &mut facts).await?;
+    of_records(statements, project, appends.clone(), &mut facts).await?;
+    contents(statements, appends, &mut facts).await?;
     let mut wanted: BTreeSet<i64> = facts.by_id.values().map(|known| known.seq).collect();
     let heads: BTreeSet<i64> = facts
         .by_record
@@ -53,13 +53,13 @@ pub(super) async fn gather<'a>(
         .map(|(_, seq)| *seq)
         .collect();
     wanted.extend(&heads);
-    places(database, PLACEMENTS, &wanted, &mut facts.placements).await?;
-    places(database, SUPERSEDED, &heads, &mut facts.superseded).await?;
+    places(statements, PLACEMENTS, &wanted, &mut facts.placements).await?;
+    places(statements, SUPERSEDED, &heads, &mut facts.superseded).await?;
     Ok(facts)
 }
 
 async fn known<'a>(
-    database: &Database,
+    statements: &Statements,
     project: i64,
     appends: impl Iterator<Item = &'a Prepared>,
     facts: &mut Facts,
@@ -79,8 +79,8 @@ async fn known<'a>(
         return Ok(());
     }
     let ids = ids.iter().map(|id| id.as_bytes().as_slice());
-    let list = database.dialect().list_of_bytes(ids);
-    for row in database.query(KNOWN, vec![list, project.into()]).await? {
+    let list = statements.dialect().list_of_bytes(ids);
+    for row in statements.query(KNOWN, vec![list, project.into()]).await? {
         let known = Known {
             seq: column(&row, 1)?,
             checksum: digest(&row, 2)?,
@@ -93,7 +93,7 @@ async fn known<'a>(
 }
 
 async fn of_records<'a>(
-    database: &Database,
+    statements: &Statements,
     project: i64,
     appends: impl Iterator<Item = &'a Prepared>,
     facts: &mut Facts,
@@ -105,8 +105,8 @@ async fn of_records<'a>(
     if records.is_empty() {
         return Ok(());
     }
-    let list = database.dialect().list_of_texts(records);
-    for row in database
+    let list = statements.dialect().list_of_texts(records);
+    for row in statements
         .query(OF_RECORDS, vec![list, project.into()])
         .await?
     {
@@ -130,7 +130,7 @@ async fn of_records<'a>(
 
 /// The contents of known events that appends bring with another checksum.
 async fn contents<'a>(
-    database: &Database,
+    statements: &Statements,
     appends: impl Iterator<Item = &'a Prepared>,
     facts: &mut Facts,
 ) -> Result<(), JournalError> {
@@ -138,8 +138,8 @@ async fn contents<'a>(
     if differing.is_empty() {
         return Ok(());
     }
-    let list = database.dialect().list_of_numbers(differing);
-    for row in database.query(BODIES, vec![list]).await? {
+    let list = statements.dialect().list_of_numbers(differing);
+    for row in statements.query(BODIES, vec![list]).await? {
         let content: Vec<u8> = column(&row, 1)?;
         let apart = Apart::of(&content)?;
         facts.apart.insert(column(&row, 0)?, apart);
@@ -148,7 +148,7 @@ async fn contents<'a>(
 }
 
 async fn places(
-    database: &Database,
+    statements: &Statements,
     sql: &str,
     seqs: &BTreeSet<i64>,
     into: &mut HashMap<i64, Vec<LaneInterval>>,
@@ -156,8 +156,8 @@ async fn places(
     if seqs.is_empty() {
         return Ok(());
     }
-    let list = database.dialect().list_of_numbers(seqs.iter().copied());
-    for row in database.query(sql, vec![list]).await? {
+    let list = statements.dialect().list_of_numbers(seqs.iter().copied());
+    for row in statements.query(sql, vec![list]).await? {
         let place = LaneInterval {
             lane: small(&row, 1)?,
             position: small(&row, 2)?,
@@ -169,7 +169,7 @@ async fn places(
 
 /// Requests of a tenant that were answered before.
 pub(super) async fn requests(
-    database: &Database,
+    statements: &Statements,
     tenant: &TenantName,
     ids: impl Iterator<Item = RequestId>,
 ) -> Result<HashMap<RequestId, RequestRow>, JournalError> {
@@ -179,9 +179,9 @@ pub(super) async fn requests(
         return Ok(found);
     }
     let ids = ids.iter().map(|id| id.as_slice());
-    let list = database.dialect().list_of_bytes(ids);
+    let list = statements.dialect().list_of_bytes(ids);
     let values = vec![list, tenant.as_str().into()];
-    for row in database.query(REQUESTS, values).await? {
+    for row in statements.query(REQUESTS, values).await? {
         let request_id: Vec<u8> = column(&row, 0)?;
         let key = RequestId::try_from(request_id.as_slice())
             .map_err(|_| JournalError::damaged("a request id of another length"))?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use commonplace_storage::Database;
+use commonplace_storage::Statements;
 use commonplace_types::{BranchName, ProjectName, TagName, TenantName};
 
 use super::rows::{self, column, small};
@@ -17,10 +17,10 @@ const KEY: &str = "token_key";
 
 /// The key of page tokens and cursors; made at the first opening.
 pub(super) async fn key(
-    database: &Database,
+    statements: &Statements,
     entropy: &dyn Entropy,
 ) -> Result<[u8; 32], JournalError> {
-    if let Some(key) = stored_key(database).await? {
+    if let Some(key) = stored_key(statements).await? {
         return Ok(key);
     }
     let mut key = [0; 32];
@@ -30,14 +30,14 @@ pub(super) async fn key(
     // Another process may come first; then its key counts.
     let insert =
         "INSERT INTO setting (name, value, digest) VALUES (?, ?, ?) ON CONFLICT DO NOTHING";
-    database.execute(insert, values).await?;
-    let stored = stored_key(database).await?;
+    statements.execute(insert, values).await?;
+    let stored = stored_key(statements).await?;
     stored.ok_or_else(|| JournalError::damaged("the token key was not kept"))
 }
 
-async fn stored_key(database: &Database) -> Result<Option<[u8; 32]>, JournalError> {
+async fn stored_key(statements: &Statements) -> Result<Option<[u8; 32]>, JournalError> {
     let find = "SELECT value FROM setting WHERE name = ?";
-    let Some(row) = database.query_one(find, vec![KEY.into()]).await? else {
+    let Some(row) = statements.query_one(find, vec![KEY.into()]).await? else {
         return Ok(None);
     };
     let value: Vec<u8> = column(&row, 0)?;
@@ -48,8 +48,8 @@ async fn stored_key(database: &Database) -> Result<Option<[u8; 32]>, JournalErro
 }
 
 /// One more than the newest event's row.
-pub(super) async fn next_seq(database: &Database) -> Result<i64, JournalError> {
-    match database
+pub(super) async fn next_seq(statements: &Statements) -> Result<i64, JournalError> {
+    match statements
         .query_one("SELECT coalesce(max(seq), 0) + 1 FROM event", Vec::new())
         .await?
     {
@@ -59,18 +59,18 @@ pub(super) async fn next_seq(database: &Database) -> Result<i64, JournalError> {
 }
 
 /// Every project as it is stored.
-pub(super) async fn projects(database: &Database) -> Result<Vec<Project>, JournalError> {
+pub(super) async fn projects(statements: &Statements) -> Result<Vec<Project>, JournalError> {
     let sql = "SELECT key, tenant, name FROM project ORDER BY key";
     let mut projects = Vec::new();
-    for row in database.query(sql, Vec::new()).await? {
+    for row in statements.query(sql, Vec::new()).await? {
         let (key, tenant, name) = (column(&row, 0)?, column(&row, 1)?, column(&row, 2)?);
-        projects.push(project(database, key, tenant, name).await?);
+        projects.push(project(statements, key, tenant, name).await?);
     }
     Ok(projects)
 }
 
 async fn project(
-    database: &Database,
+    statements: &Statements,
     key: i64,
     tenant: String,
     name: String,
@@ -80,17 +80,17 @@ async fn project(
         TenantName::new(tenant).map_err(wrong)?,
         ProjectName::new(name).map_err(wrong)?,
     );
-    let commits = named_commits(database, key).await?;
+    let commits = named_commits(statements, key).await?;
     let (Some(opened), Some(last)) = (commits.get(&0), commits.values().next_back()) else {
         return Err(JournalError::damaged(format!(
             "project `{name}` has no commits"
         )));
     };
     let mut state = State::new(opened.clone(), last.clone());
-    state.event_count = event_count(database, key).await?;
-    state.bytes = bytes(database, key).await?;
-    state.lanes = lanes(database, key).await?;
-    refs(database, key, &commits, &mut state).await?;
+    state.event_count = event_count(statements, key).await?;
+    state.bytes = bytes(statements, key).await?;
+    state.lanes = lanes(statements, key).await?;
+    refs(statements, key, &commits, &mut state).await?;
     for commit in commits.values() {
         state.remember(commit);
     }
@@ -106,38 +106,38 @@ pub(super) const NAMED_COMMITS: &str = "WITH named (number) AS (
      ORDER BY number";
 
 async fn named_commits(
-    database: &Database,
+    statements: &Statements,
     key: i64,
 ) -> Result<BTreeMap<u64, Arc<Commit>>, JournalError> {
     let sql = NAMED_COMMITS.replace(":columns", rows::COMMIT_COLUMNS);
     let mut commits = BTreeMap::new();
-    for row in database.query(&sql, vec![key.into()]).await? {
+    for row in statements.query(&sql, vec![key.into()]).await? {
         let commit = rows::commit(&row)?;
         commits.insert(commit.number, Arc::new(commit));
     }
     Ok(commits)
 }
 
-async fn event_count(database: &Database, key: i64) -> Result<u64, JournalError> {
+async fn event_count(statements: &Statements, key: i64) -> Result<u64, JournalError> {
     let sql = "SELECT count(*) FROM event {INDEXED BY event_by_id|} WHERE project = ?";
-    match database.query_one(sql, vec![key.into()]).await? {
+    match statements.query_one(sql, vec![key.into()]).await? {
         Some(row) => Ok(column::<i64>(&row, 0)? as u64),
         None => Ok(0),
     }
 }
 
-async fn bytes(database: &Database, key: i64) -> Result<u64, JournalError> {
+async fn bytes(statements: &Statements, key: i64) -> Result<u64, JournalError> {
     let sql = "SELECT CAST(coalesce(sum(bytes), 0) AS BIGINT) FROM \"commit\" WHERE project = ?";
-    match database.query_one(sql, vec![key.into()]).await? {
+    match statements.query_one(sql, vec![key.into()]).await? {
         Some(row) => Ok(column::<i64>(&row, 0)? as u64),
         None => Ok(0),
     }
 }
 
-pub(super) async fn lanes(database: &Database, key: i64) -> Result<Vec<Lane>, JournalError> {
+pub(super) async fn lanes(statements: &Statements, key: i64) -> Result<Vec<Lane>, JournalError> {
     let sql = "SELECT lane, parent, fork_position, base FROM lane WHERE project = ? ORDER BY lane";
     let mut lanes = Vec::new();
-    for row in database.query(sql, vec![key.into()]).await? {
+    for row in statements.query(sql, vec![key.into()]).await? {
         let lane = Lane {
             number: small(&row, 0)?,
             parent: small(&row, 1)?,
@@ -156,13 +156,13 @@ pub(super) async fn lanes(database: &Database, key: i64) -> Result<Vec<Lane>, Jo
 }
 
 async fn refs(
-    database: &Database,
+    statements: &Statements,
     key: i64,
     commits: &BTreeMap<u64, Arc<Commit>>,
     state: &mut State,
 ) -> Result<(), JournalError> {
     let sql = "SELECT kind, name, number, origin, lane FROM ref WHERE project = ?";
-    for row in database.query(sql, vec![key.into()]).await? {
+    for row in statements.query(sql, vec![key.into()]).await? {
         let name: String = column(&row, 1)?;
         let wrong = |problem: String| JournalError::damaged(format!("ref `{name}`: {problem}"));
         let number = column::<i64>(&row, 2)? as u64;

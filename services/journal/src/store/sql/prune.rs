@@ -7,7 +7,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use commonplace_storage::{Database, StorageError};
+use commonplace_storage::{Statements, StorageError};
 use commonplace_types::Timestamp;
 use sea_orm::Value;
 
@@ -54,16 +54,22 @@ impl Sweep {
     /// Forgets every old request, as the leader of an epoch.
     pub(super) async fn all(
         &self,
-        database: &Database,
+        statements: &Statements,
         epoch: i64,
         now: Timestamp,
     ) -> Result<(), StorageError> {
         let oldest = now.minus(self.kept).as_micros();
-        forget(database, epoch, FORGET_ALL, vec![oldest.into()]).await
+        forget(statements, epoch, FORGET_ALL, vec![oldest.into()]).await
     }
 
     /// Counts requests that came and sweeps when it is due. A failed sweep is tried again later.
-    pub(super) async fn after(&self, came: usize, database: &Database, epoch: i64, now: Timestamp) {
+    pub(super) async fn after(
+        &self,
+        came: usize,
+        statements: &Statements,
+        epoch: i64,
+        now: Timestamp,
+    ) {
         let state = {
             let mut state = self.lock();
             state.came += came;
@@ -72,7 +78,7 @@ impl Sweep {
             }
             state.clone()
         };
-        match self.sweep(state, database, epoch, now).await {
+        match self.sweep(state, statements, epoch, now).await {
             Ok(after) => *self.lock() = State { came: 0, after },
             Err(error) => tracing::warn!(%error, "old requests were not forgotten"),
         }
@@ -82,21 +88,21 @@ impl Sweep {
     async fn sweep(
         &self,
         State { came, after }: State,
-        database: &Database,
+        statements: &Statements,
         epoch: i64,
         now: Timestamp,
     ) -> Result<Key, JournalError> {
         let wanted = 2 * came;
         let limit = Value::from(wanted as i64);
         let values = [key(&after), vec![limit]].concat();
-        let rows = database.query(BEHIND, values).await?;
+        let rows = statements.query(BEHIND, values).await?;
         let Some(last) = rows.last() else {
             return Ok(Key::default());
         };
         let last: Key = (column(last, 0)?, column(last, 1)?);
         let oldest = Value::from(now.minus(self.kept).as_micros());
         let values = [key(&after), key(&last), vec![oldest]].concat();
-        forget(database, epoch, FORGET, values).await?;
+        forget(statements, epoch, FORGET, values).await?;
         Ok(match rows.len() < wanted {
             true => Key::default(),
             false => last,
@@ -113,12 +119,12 @@ fn key((tenant, id): &Key) -> Vec<Value> {
 }
 
 async fn forget(
-    database: &Database,
+    statements: &Statements,
     epoch: i64,
     sql: &'static str,
     values: Vec<Value>,
 ) -> Result<(), StorageError> {
-    database
+    statements
         .write(move |transaction| {
             let values = values.clone();
             Box::pin(async move {

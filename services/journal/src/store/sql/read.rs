@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use commonplace_storage::Dialect;
-use commonplace_types::{CommitHash, Event, EventId, Invalid, LaneInterval, Visible};
+use commonplace_storage::{Dialect, Statements};
+use commonplace_types::{CommitHash, Event, EventId, Invalid, LaneInterval, TenantName, Visible};
 use sea_orm::{QueryResult, Value};
 
 use super::SqlStore;
@@ -46,16 +46,26 @@ pub(super) const RUN_EDGES: &str = "SELECT s.position, t.event_id
      FROM supersedes s {CROSS|} JOIN event t ON t.seq = s.target
      WHERE s.project = ? AND s.lane = ? AND s.position BETWEEN ? AND ?";
 
-/// What placements supersede; a list of places, lane in the upper and position in the lower 32 bits.
+/// What placements supersede; a list of places, lane in the upper and position in the lower 32 bits. Behind row-level
+/// security PostgreSQL looks nothing up by what a function gives that might tell its arguments; `OFFSET 0` makes
+/// columns of it first.
 pub(super) const EDGES: &str = "SELECT s.lane, s.position, t.event_id
-     FROM {json_each(?) j CROSS JOIN|unnest(?::bigint[]) j (value) JOIN} supersedes s
-       ON s.project = ? AND s.lane = (j.value >> 32) AND s.position = (j.value & 4294967295)
+     FROM {json_each(?) j CROSS JOIN|(SELECT u.value >> 32 AS lane, u.value & 4294967295 AS position
+             FROM unnest(?::bigint[]) u (value) OFFSET 0) j JOIN} supersedes s
+       ON s.project = ? AND s.lane = {(j.value >> 32)|j.lane}
+         AND s.position = {(j.value & 4294967295)|j.position}
      {CROSS|} JOIN event t ON t.seq = s.target";
 
 impl SqlStore {
-    /// A commit by its number.
+    /// For whoever asks about a project: the tenant that it was looked up by.
+    fn within(&self, project: &Project) -> Statements {
+        self.database.for_tenant(&project.tenant)
+    }
+
+    /// A commit of a tenant's project by its number.
     pub(crate) async fn commit_by_number(
         &self,
+        tenant: &TenantName,
         project: i64,
         number: u64,
     ) -> Result<Commit, JournalError> {
@@ -63,6 +73,7 @@ impl SqlStore {
             format!("SELECT {COMMIT_COLUMNS} FROM \"commit\" WHERE project = ? AND number = ?");
         match self
             .database
+            .for_tenant(tenant)
             .query_one(&sql, vec![project.into(), (number as i64).into()])
             .await?
         {
@@ -87,7 +98,7 @@ impl SqlStore {
             "SELECT {COMMIT_COLUMNS} FROM \"commit\" {{INDEXED BY commit_by_hash|}} WHERE project = ? AND hash = ?"
         );
         match self
-            .database
+            .within(project)
             .query_one(
                 &sql,
                 vec![project.key.into(), hash.as_bytes().to_vec().into()],
@@ -104,7 +115,7 @@ impl SqlStore {
     /// A commit by the first digits of its hash. Error: none, or several.
     pub(crate) async fn commit_by_prefix(
         &self,
-        project: i64,
+        project: &Project,
         prefix: &str,
     ) -> Result<Arc<Commit>, JournalError> {
         let bound = |digit: &str| {
@@ -115,8 +126,8 @@ impl SqlStore {
             "SELECT {COMMIT_COLUMNS} FROM \"commit\" {{INDEXED BY commit_by_hash|}}
              WHERE project = ? AND hash BETWEEN ? AND ? LIMIT 2"
         );
-        let values = vec![project.into(), bound("0")?.into(), bound("f")?.into()];
-        let rows = self.database.query(&sql, values).await?;
+        let values = vec![project.key.into(), bound("0")?.into(), bound("f")?.into()];
+        let rows = self.within(project).query(&sql, values).await?;
         match &rows[..] {
             [] => Err(JournalError::CommitNotFound {
                 commit: prefix.to_owned(),
@@ -132,7 +143,7 @@ impl SqlStore {
     /// The ancestors of a commit, itself included, with numbers up to `newest`, newest first.
     pub(crate) async fn ancestors(
         &self,
-        project: i64,
+        project: &Project,
         visible: &[LaneInterval],
         newest: u64,
         limit: u32,
@@ -142,16 +153,17 @@ impl SqlStore {
              WHERE project = ? AND lane = ? AND number <= ? AND last_position <= ?
              ORDER BY number DESC LIMIT ?"
         );
+        let statements = self.within(project);
         let mut found = Vec::new();
         for interval in visible {
             let values = vec![
-                project.into(),
+                project.key.into(),
                 interval.lane.into(),
                 (newest as i64).into(),
                 interval.position.into(),
                 limit.into(),
             ];
-            for row in self.database.query(&sql, values).await? {
+            for row in statements.query(&sql, values).await? {
                 found.push(commit(&row)?);
             }
         }
@@ -163,21 +175,22 @@ impl SqlStore {
     /// Visible events by id, in no order; what is not visible is left out.
     pub(crate) async fn events_by_id(
         &self,
-        project: i64,
+        project: &Project,
         visible: &Visible,
         ids: &[EventId],
     ) -> Result<HashMap<EventId, Event>, JournalError> {
         let (condition, seen_values) = seen("p", visible);
         let ids = ids.iter().map(|id| id.as_bytes().as_slice());
         let list = self.database.dialect().list_of_bytes(ids);
-        let mut values = vec![list, project.into()];
+        let mut values = vec![list, project.key.into()];
         values.extend(seen_values);
-        let rows = self.database.query(&by_id_sql(&condition), values).await?;
+        let statements = self.within(project);
+        let rows = statements.query(&by_id_sql(&condition), values).await?;
         let mut placed = Vec::with_capacity(rows.len());
         for row in &rows {
             placed.push(placed_event(row)?);
         }
-        self.fill_edges(project, &mut placed).await?;
+        fill_edges(&statements, project, &mut placed).await?;
         let mut found = HashMap::with_capacity(placed.len());
         for (_, event) in placed {
             found.entry(event.id).or_insert(event);
@@ -189,15 +202,16 @@ impl SqlStore {
     /// What only the body tells (tags, attributes) is not looked at.
     pub(crate) async fn select(
         &self,
-        project: i64,
+        project: &Project,
         visible: &Visible,
         selection: &Selection,
         after: Option<EventPlace>,
         limit: u32,
     ) -> Result<Vec<Event>, JournalError> {
-        let dialect = self.database.dialect();
-        let (sql, values) = select_sql(dialect, project, visible, selection, after, limit);
-        let rows = self.database.query(&sql, values).await?;
+        let statements = self.within(project);
+        let dialect = statements.dialect();
+        let (sql, values) = select_sql(dialect, project.key, visible, selection, after, limit);
+        let rows = statements.query(&sql, values).await?;
         let mut placed = Vec::with_capacity(rows.len());
         for row in &rows {
             let place: i64 = column(row, 0)?;
@@ -207,38 +221,8 @@ impl SqlStore {
             };
             placed.push((at, event(row, 1)?));
         }
-        self.fill_edges(project, &mut placed).await?;
+        fill_edges(&statements, project, &mut placed).await?;
         Ok(placed.into_iter().map(|(_, event)| event).collect())
-    }
-
-    /// Sets what each event supersedes where it was placed.
-    async fn fill_edges(
-        &self,
-        project: i64,
-        placed: &mut [(LaneInterval, Event)],
-    ) -> Result<(), JournalError> {
-        if placed.is_empty() {
-            return Ok(());
-        }
-        let place = |at: &LaneInterval| i64::from(at.lane) << 32 | i64::from(at.position);
-        let places = placed.iter().map(|(at, _)| place(at));
-        let list = self.database.dialect().list_of_numbers(places);
-        let mut edges: HashMap<LaneInterval, Vec<EventId>> = HashMap::new();
-        for row in self
-            .database
-            .query(EDGES, vec![list, project.into()])
-            .await?
-        {
-            let at = LaneInterval {
-                lane: small(&row, 0)?,
-                position: small(&row, 1)?,
-            };
-            edges.entry(at).or_default().push(id(&row, 2)?);
-        }
-        for (at, event) in placed {
-            event.draft.supersedes = sorted(edges.remove(at).unwrap_or_default());
-        }
-        Ok(())
     }
 
     /// Which commits the next page of frames holds, from a number on: at least one if there is one, up to about a
@@ -248,7 +232,7 @@ impl SqlStore {
         project: &Project,
         from: u64,
     ) -> Result<FramePage, JournalError> {
-        let mut commits = self.page_of_commits(project.key, from).await?;
+        let mut commits = page_of_commits(&self.within(project), project.key, from).await?;
         let previous = match commits.first() {
             Some(first) if first.number < from => Some(commits.remove(0).hash),
             _ => None,
@@ -263,7 +247,7 @@ impl SqlStore {
         project: &Project,
         page: &FramePage,
     ) -> Result<Vec<Frame>, JournalError> {
-        let mut events = self.events_of(project.key, &page.commits).await?;
+        let mut events = self.events_of(project, &page.commits).await?;
         let state = project.read();
         let mut previous = page.previous;
         let mut frames = Vec::with_capacity(page.commits.len());
@@ -291,38 +275,18 @@ impl SqlStore {
         Ok(frames)
     }
 
-    /// The commit before `from`, if any, and those from there on, by number.
-    pub(super) async fn page_of_commits(
-        &self,
-        project: i64,
-        from: u64,
-    ) -> Result<Vec<Arc<Commit>>, JournalError> {
-        let sql = format!(
-            "SELECT {COMMIT_COLUMNS} FROM \"commit\" WHERE project = ? AND number >= ?
-             ORDER BY number LIMIT ?"
-        );
-        let first = from.saturating_sub(1) as i64;
-        let rows = self
-            .database
-            .query(
-                &sql,
-                vec![project.into(), first.into(), FRAME_COMMITS.into()],
-            )
-            .await?;
-        rows.iter().map(|row| commit(row).map(Arc::new)).collect()
-    }
-
     /// The events of consecutive commits. Those of one lane lie side by side, so one run is read per lane.
     async fn events_of(
         &self,
-        project: i64,
+        project: &Project,
         commits: &[Arc<Commit>],
     ) -> Result<HashMap<LaneInterval, Event>, JournalError> {
+        let (key, statements) = (project.key, self.within(project));
         let mut events = HashMap::new();
         for (lane, (first, last)) in runs(commits) {
-            let values: Vec<Value> = vec![project.into(), lane.into(), first.into(), last.into()];
-            let mut superseded = self.run_edges(values.clone()).await?;
-            for row in self.database.query(&run_sql(), values).await? {
+            let values: Vec<Value> = vec![key.into(), lane.into(), first.into(), last.into()];
+            let mut superseded = run_edges(&statements, values.clone()).await?;
+            for row in statements.query(&run_sql(), values).await? {
                 let position = small(&row, 0)?;
                 let mut event = event(&row, 1)?;
                 event.draft.supersedes = sorted(superseded.remove(&position).unwrap_or_default());
@@ -331,21 +295,70 @@ impl SqlStore {
         }
         Ok(events)
     }
+}
 
-    /// What each position of a run supersedes.
-    pub(super) async fn run_edges(
-        &self,
-        run: Vec<Value>,
-    ) -> Result<HashMap<u32, Vec<EventId>>, JournalError> {
-        let mut superseded: HashMap<u32, Vec<EventId>> = HashMap::new();
-        for row in self.database.query(RUN_EDGES, run).await? {
-            superseded
-                .entry(small(&row, 0)?)
-                .or_default()
-                .push(id(&row, 1)?);
-        }
-        Ok(superseded)
+/// Sets what each event supersedes where it was placed.
+async fn fill_edges(
+    statements: &Statements,
+    project: &Project,
+    placed: &mut [(LaneInterval, Event)],
+) -> Result<(), JournalError> {
+    if placed.is_empty() {
+        return Ok(());
     }
+    let place = |at: &LaneInterval| i64::from(at.lane) << 32 | i64::from(at.position);
+    let places = placed.iter().map(|(at, _)| place(at));
+    let list = statements.dialect().list_of_numbers(places);
+    let mut edges: HashMap<LaneInterval, Vec<EventId>> = HashMap::new();
+    for row in statements
+        .query(EDGES, vec![list, project.key.into()])
+        .await?
+    {
+        let at = LaneInterval {
+            lane: small(&row, 0)?,
+            position: small(&row, 1)?,
+        };
+        edges.entry(at).or_default().push(id(&row, 2)?);
+    }
+    for (at, event) in placed {
+        event.draft.supersedes = sorted(edges.remove(at).unwrap_or_default());
+    }
+    Ok(())
+}
+
+/// The commit before `from`, if any, and those from there on, by number.
+pub(super) async fn page_of_commits(
+    statements: &Statements,
+    project: i64,
+    from: u64,
+) -> Result<Vec<Arc<Commit>>, JournalError> {
+    let sql = format!(
+        "SELECT {COMMIT_COLUMNS} FROM \"commit\" WHERE project = ? AND number >= ?
+         ORDER BY number LIMIT ?"
+    );
+    let first = from.saturating_sub(1) as i64;
+    let rows = statements
+        .query(
+            &sql,
+            vec![project.into(), first.into(), FRAME_COMMITS.into()],
+        )
+        .await?;
+    rows.iter().map(|row| commit(row).map(Arc::new)).collect()
+}
+
+/// What each position of a run supersedes.
+pub(super) async fn run_edges(
+    statements: &Statements,
+    run: Vec<Value>,
+) -> Result<HashMap<u32, Vec<EventId>>, JournalError> {
+    let mut superseded: HashMap<u32, Vec<EventId>> = HashMap::new();
+    for row in statements.query(RUN_EDGES, run).await? {
+        superseded
+            .entry(small(&row, 0)?)
+            .or_default()
+            .push(id(&row, 1)?);
+    }
+    Ok(superseded)
 }
 
 /// The run of positions in each lane that consecutive commits hold.

@@ -4,10 +4,22 @@
 //! row (`com journal verify` checks the same), and in the table that says who leads. Texts sort by byte in
 //! both.
 
-use commonplace_storage::{LEADERSHIP_TABLE, Migration};
+use commonplace_storage::{Guarded, LEADERSHIP_TABLE, Migration};
 
 /// The SQLite file.
 pub const FILE: &str = "journal.sqlite";
+
+/// The tables with rows of tenants. The rest is the journal's own: its settings and who leads.
+pub const WALL: &[Guarded] = &[
+    Guarded::by_tenant("project"),
+    Guarded::by_tenant("request"),
+    Guarded::by_key("lane", "project", "project"),
+    Guarded::by_key("event", "project", "project"),
+    Guarded::by_key("placement", "project", "project"),
+    Guarded::by_key("supersedes", "project", "project"),
+    Guarded::by_key("commit", "project", "project"),
+    Guarded::by_key("ref", "project", "project"),
+];
 
 /// The steps of the schema.
 pub const MIGRATIONS: &[Migration] = &[Migration {

@@ -12,7 +12,7 @@ use sea_orm::Value;
 
 use super::read::{EDGES, RUN_EDGES, by_id_sql, run_sql, select_sql};
 use super::rows::seen;
-use super::{FILE, MIGRATIONS, facts, load, prune};
+use super::{FILE, MIGRATIONS, WALL, facts, load, prune};
 use crate::append::Append;
 use crate::query::Selection;
 use crate::store::{Write, Written};
@@ -20,7 +20,7 @@ use crate::{JournalError, Options, SystemEntropy};
 
 async fn plan(database: &Database, sql: &str, values: Vec<Value>) -> String {
     let explain = format!("EXPLAIN QUERY PLAN {sql}");
-    let rows = database.query(&explain, values).await.unwrap();
+    let rows = database.for_all().query(&explain, values).await.unwrap();
     let steps: Vec<String> = rows
         .iter()
         .map(|row| row.try_get_by_index(3).unwrap())

@@ -41,17 +41,20 @@ impl Store {
         most: usize,
     ) -> Result<bool, AccessError> {
         self.database
+            .for_tenant(&tenant)
             .write(move |transaction| {
                 let (tenant, key) = (tenant.clone(), key.clone());
                 Box::pin(async move {
                     hold(transaction, &tenant).await?;
-                    if taken(transaction, &key.id).await? {
+                    // Ids are unique over all tenants, whose keys are not seen from here.
+                    let marks = ["?"; 15].join(", ");
+                    let sql = format!(
+                        "INSERT INTO api_key ({COLUMNS}) VALUES ({marks}) ON CONFLICT DO NOTHING"
+                    );
+                    if transaction.execute(&sql, values(&tenant, &key)).await? == 0 {
                         return Ok(false);
                     }
                     make_room(transaction, &tenant, key.created, most).await?;
-                    let marks = ["?"; 15].join(", ");
-                    let sql = format!("INSERT INTO api_key ({COLUMNS}) VALUES ({marks})");
-                    transaction.execute(&sql, values(&tenant, &key)).await?;
                     Ok(true)
                 })
             })
@@ -67,6 +70,7 @@ impl Store {
     ) -> Result<Key, AccessError> {
         let change = Arc::new(change);
         self.database
+            .for_tenant(&tenant)
             .write(move |transaction| {
                 let (tenant, id, change) = (tenant.clone(), id.clone(), change.clone());
                 Box::pin(async move {
@@ -94,7 +98,8 @@ impl Store {
         count: usize,
     ) -> Result<Vec<Key>, AccessError> {
         let values = vec![tenant.as_str().into(), after.into(), whole(count)];
-        let rows = self.database.query(&page_sql(), values).await?;
+        let statements = self.database.for_tenant(tenant);
+        let rows = statements.query(&page_sql(), values).await?;
         rows.iter().map(key).collect()
     }
 
@@ -104,7 +109,8 @@ impl Store {
         id: &KeyId,
     ) -> Result<Option<(TenantName, Key)>, AccessError> {
         let values = vec![id.as_str().into()];
-        let row = self.database.query_one(&by_id_sql(), values).await?;
+        let statements = self.database.for_all();
+        let row = statements.query_one(&by_id_sql(), values).await?;
         row.map(|row| {
             let tenant: String = get(&row, 0)?;
             Ok((TenantName::new(tenant).map_err(damaged)?, key(&row)?))
@@ -116,6 +122,7 @@ impl Store {
     pub(crate) async fn record_key_uses(&self, uses: Vec<KeyUse>) -> Result<(), AccessError> {
         let uses = Arc::new(uses);
         self.database
+            .for_all()
             .write(move |transaction| {
                 let uses = uses.clone();
                 Box::pin(async move {
@@ -135,12 +142,6 @@ impl Store {
     }
 }
 
-async fn taken(transaction: &Transaction, id: &KeyId) -> Result<bool, AccessError> {
-    let sql = "SELECT 1 FROM api_key WHERE id = ?";
-    let row = transaction.query_one(sql, vec![id.as_str().into()]).await?;
-    Ok(row.is_some())
-}
-
 /// Ended keys are kept for whoever asks what they were, while there is room for them.
 async fn make_room(
     transaction: &Transaction,
@@ -149,7 +150,7 @@ async fn make_room(
     most: usize,
 ) -> Result<(), AccessError> {
     let sql = "SELECT CAST(count(*) AS BIGINT) FROM api_key WHERE tenant = ?";
-    if count(transaction, sql, tenant).await? < most {
+    if count(transaction, sql, tenant).await? <= most {
         return Ok(());
     }
     let sql = "DELETE FROM api_key WHERE tenant = ? AND id = (

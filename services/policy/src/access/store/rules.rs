@@ -34,13 +34,15 @@ impl Store {
     /// The revision of a tenant's rules.
     pub(crate) async fn revision(&self, tenant: &TenantName) -> Result<u64, AccessError> {
         let values = vec![tenant.as_str().into()];
-        let row = self.database.query_one(REVISION, values).await?;
+        let statements = self.database.for_tenant(tenant);
+        let row = statements.query_one(REVISION, values).await?;
         revision(row.as_ref())
     }
 
     /// All rules of a tenant, as of one moment.
     pub(crate) async fn rules(&self, tenant: TenantName) -> Result<TenantRules, AccessError> {
         self.database
+            .for_tenant(&tenant)
             .read(move |transaction| {
                 let tenant = tenant.clone();
                 Box::pin(async move {
@@ -67,6 +69,7 @@ impl Store {
         most: usize,
     ) -> Result<KeptGrant, AccessError> {
         self.database
+            .for_tenant(&tenant)
             .write(move |transaction| {
                 let (tenant, kept) = (tenant.clone(), kept.clone());
                 Box::pin(async move {
@@ -109,7 +112,8 @@ impl Store {
         count: usize,
     ) -> Result<Vec<KeptGrant>, AccessError> {
         let values = vec![tenant.as_str().into(), after.into(), whole(count)];
-        let rows = self.database.query(&page_sql(), values).await?;
+        let statements = self.database.for_tenant(tenant);
+        let rows = statements.query(&page_sql(), values).await?;
         rows.iter().map(grant).collect()
     }
 
@@ -119,7 +123,8 @@ impl Store {
         tenant: &TenantName,
     ) -> Result<Vec<KeptPolicy>, AccessError> {
         let values = vec![tenant.as_str().into()];
-        let rows = self.database.query(POLICIES, values).await?;
+        let statements = self.database.for_tenant(tenant);
+        let rows = statements.query(POLICIES, values).await?;
         rows.iter().map(policy).collect()
     }
 
@@ -132,6 +137,7 @@ impl Store {
         checked: u64,
     ) -> Result<bool, AccessError> {
         self.database
+            .for_tenant(&tenant)
             .write(move |transaction| {
                 let (tenant, put) = (tenant.clone(), put.clone());
                 Box::pin(async move {
@@ -175,6 +181,7 @@ impl Store {
         id: String,
     ) -> Result<bool, AccessError> {
         self.database
+            .for_tenant(&tenant)
             .write(move |transaction| {
                 let (tenant, id) = (tenant.clone(), id.clone());
                 Box::pin(async move {

@@ -5,12 +5,13 @@ use commonplace_testkit::{Backend, Site, each_backend};
 use commonplace_types::ManualClock;
 
 use super::*;
-use crate::schema::{FILE, MIGRATIONS};
+use crate::schema::{FILE, MIGRATIONS, WALL};
 
 each_backend!(hot_statements_use_their_index);
 
 async fn filled(place: &Place) -> Database {
-    let database = Database::open(place, FILE, MIGRATIONS).await.unwrap();
+    let database = Database::open_walled(place, FILE, MIGRATIONS, WALL);
+    let database = database.await.unwrap();
     let numbers = match database.dialect() {
         Dialect::Sqlite => {
             "(WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000) SELECT i FROM n)"
@@ -45,6 +46,7 @@ async fn plan(database: &Database, sql: &str, values: Vec<Value>) -> String {
         Dialect::Postgres => ("EXPLAIN (COSTS OFF)", 0),
     };
     let rows = database
+        .for_all()
         .query(&format!("{explain} {sql}"), values)
         .await
         .unwrap();
@@ -119,6 +121,7 @@ async fn a_database_of_the_release_before_is_expanded() {
         .await
         .unwrap();
     let row = database
+        .for_all()
         .query_one("SELECT version FROM active_policy", Vec::new())
         .await;
     assert_eq!(get::<i64>(&row.unwrap().unwrap(), 0).unwrap(), 1);

@@ -1,4 +1,4 @@
-//! PostgreSQL's plans, with rows enough and statistics fresh, so that its choice is one.
+//! PostgreSQL's plans behind the wall between tenants, with rows enough and statistics fresh, so that its choice is one.
 
 use commonplace_testkit::{Backend, Site};
 
@@ -7,7 +7,7 @@ use super::*;
 /// The plan of a statement with these values, a step a line.
 async fn plan(database: &Database, sql: &str, values: Vec<Value>) -> String {
     let explain = format!("EXPLAIN (COSTS OFF) {sql}");
-    let rows = database.query(&explain, values).await.unwrap();
+    let rows = database.for_all().query(&explain, values).await.unwrap();
     let steps: Vec<String> = rows
         .iter()
         .map(|row| row.try_get_by_index(0).unwrap())
@@ -28,12 +28,14 @@ async fn check(database: &Database, sql: &str, values: Vec<Value>, indexes: &[&s
 
 async fn filled() -> Database {
     let site = Site::alone(Backend::Postgres).await;
-    let database = Database::open(&site.place("journal"), FILE, MIGRATIONS)
-        .await
-        .unwrap();
+    let place = site.place("journal");
+    let database = Database::open_walled(&place, FILE, MIGRATIONS, WALL);
+    let database = database.await.unwrap();
     // One long lane and many short ones, as for SQLite.
     let fill = [
         "INSERT INTO project VALUES (1, 't', 'p')",
+        // As many others as make a look at a project's row one by its key.
+        "INSERT INTO project SELECT i, 't' || i % 500, 'p' || i FROM generate_series(2, 5000) i",
         "INSERT INTO lane SELECT 1, i, 0, 0, '' FROM generate_series(1, 300) i",
         "INSERT INTO event SELECT i, 1, to_char(i, 'FM0000000000000000')::bytea, 'r' || (i % 9000), i, i,
              'spec', '', '', '', 500000, 0, '', '', '', '', decode(repeat('ab', 300), 'hex')
