@@ -47,6 +47,12 @@ impl Method {
         let right = self.access.as_ref().and_then(|access| access.right);
         right >= Some(Right::Write) && !self.reads_only
     }
+
+    /// Whether services alone may call it.
+    pub fn for_services(&self) -> bool {
+        let access = self.access.as_ref();
+        access.is_some_and(|access| access.right.is_none())
+    }
 }
 
 /// What a method asks of its caller: `commonplace.common.v1.Access`.

@@ -61,7 +61,9 @@ fn a_request_is_followed_from_its_failure_and_from_the_list() {
         list.stdout.contains("RetrievalService/Retrieve"),
         "{list:#?}"
     );
-    assert!(!list.stdout.contains("Telemetry"), "{list:#?}");
+    for unasked in ["Telemetry", "RecordCalls"] {
+        assert!(!list.stdout.contains(unasked), "{list:#?}");
+    }
     let last = ask(&server, &["trace", "--last"]).ok();
     assert!(last.stdout.starts_with("trace "), "{last:#?}");
     ask(&server, &["trace", &"0123".repeat(8)]).says(1, &["nobody remembers"]);

@@ -103,17 +103,25 @@ async fn every_rpc_that_changes_something_leaves_one_record() {
     let people = people(&house).await;
     let admin = house.channel(Some(&people["admin"]));
     let mut made = BTreeMap::new();
-    for (path, method) in ours().filter(|(_, method)| method.mutates()) {
+    for (path, method) in ours() {
         let id = format!("changes-{}", made.len());
-        // Services call this one past the gateway.
-        let code = if path.ends_with("JournalService/Append") {
+        // Services call this one past the gateway, and this one operators.
+        let past = [
+            ("JournalService/Append", &house.operator.journal),
+            ("LimitsService/PutLimits", &house.operator.policy),
+        ];
+        let past = past.iter().find(|(name, _)| path.ends_with(name));
+        if !method.mutates() && past.is_none() {
+            continue;
+        }
+        let code = if let Some((_, channel)) = past {
             let tenant = TenantName::new("acme").unwrap();
             let call = Call {
                 request_id: id.clone(),
                 tenant,
                 ..Call::root(Some(Duration::from_secs(10)))
             };
-            let sent = raw::call(&house.operator.journal, path, vec![request(method)]);
+            let sent = raw::call(channel, path, vec![request(method)]);
             let answer = context::scope(call, sent).await;
             answer.err().map_or(Code::Ok, |status| status.code())
         } else {
@@ -217,8 +225,10 @@ async fn every_denial_leaves_a_record_and_no_secret_does() {
                 _ => "acme",
             };
             denied.entry(tenant).or_default().insert(id);
-            let closed = path.ends_with("JournalService/Append");
-            assert!(closed || !doors::expected(who, method), "{who} {path}");
+            assert!(
+                doors::closed(path) || !doors::expected(who, method),
+                "{who} {path}"
+            );
         }
     }
     let shown = |who: &str| house.channel(Some(&people[who]));
@@ -303,6 +313,27 @@ async fn who_is_refused_at_a_json_path_is_recorded_under_its_rpc() {
     house.close().await;
 }
 
+/// What services tell each other of a call is worth nothing from outside.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_hides_a_change_or_where_it_comes_from() {
+    let house = house().await;
+    let people = people(&house).await;
+    let key = Some(people["admin"].as_str());
+    let claims = "x-commonplace-within: 1\r\nx-commonplace-caller: 192.0.2.9\r\n";
+    let path = "/keys/aaaaaaaaaaaaaaaa/revoke";
+    let answer = doors::http_with(&house, "POST", path, key, claims).await;
+    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+    let records = log(&house.channel(key)).await;
+    let mut revoked = records.iter();
+    let revoked = revoked.find(|record| record.method.ends_with("/RevokeKey"));
+    let revoked = revoked.expect("the change is recorded");
+    assert_eq!(
+        (revoked.code.as_str(), revoked.peer.as_str()),
+        ("NOT_FOUND", "127.0.0.1")
+    );
+    house.close().await;
+}
+
 fn denies(record: &AuditRecord) -> bool {
     ["PERMISSION_DENIED", "UNAUTHENTICATED"].contains(&record.code.as_str())
 }
@@ -325,8 +356,20 @@ async fn a_tenant_sees_its_own_log_alone() {
         assert!(listed.iter().all(|record| record.tenant == tenant));
         assert_eq!(listed.len(), records.len().min(100));
     }
+    for path in ["/audit", "/audit/head"] {
+        let shown = doors::http(&house, "GET", path, Some(&people["admin"])).await;
+        assert!(shown.starts_with("HTTP/1.1 200"), "{path}: {shown}");
+        assert!(shown.contains("acme") && !shown.contains("rival"), "{path}");
+        let nobody = doors::http(&house, "GET", path, None).await;
+        assert!(nobody.starts_with("HTTP/1.1 401"), "{path}: {nobody}");
+    }
     // Those without the right see nothing of it.
     for who in ["member", "reader", "writer", "scoped"] {
+        for path in ["/audit", "/audit/head"] {
+            let refused = doors::http(&house, "GET", path, Some(&people[who])).await;
+            assert!(refused.starts_with("HTTP/1.1 403"), "{path}: {refused}");
+            assert!(!refused.contains("sequence"), "{path}: {refused}");
+        }
         let mut client = AuditServiceClient::new(house.channel(Some(&people[who])));
         let listed = client.list_audit_records(ListAuditRecordsRequest::default());
         assert_eq!(

@@ -1,9 +1,11 @@
 //! Denials, counted where they repeat: a flood of them takes no more room than a window's share.
 //!
 //! The first of its kind is told at once, and again with how many followed when its window ends. Where a tenant
-//! has as many kinds as are told apart, the others are counted together, by their reason alone.
+//! has as many kinds as are told apart, the others are counted together, by their reason alone. One caller, and all
+//! whom nobody knows together, has a quarter of them at most: so nobody hides among its own denials those of others.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -54,7 +56,12 @@ struct State {
     kinds: HashMap<Kind, Repeats>,
     /// Kinds of each tenant that are told apart.
     apart: HashMap<TenantName, usize>,
+    /// And of each caller.
+    by_caller: HashMap<Caller, usize>,
 }
+
+/// None: whom nobody knows.
+type Caller = (TenantName, Option<Who>);
 
 impl Denials {
     pub(super) fn new(window: Duration, distinct: usize) -> Self {
@@ -72,10 +79,8 @@ impl Denials {
         if state.count(&kind, &entry) {
             return None;
         }
-        let apart = state.apart.get(&entry.tenant).copied().unwrap_or(0);
-        let lost = entry.verdict == Verdict::Lost;
-        if !lost && apart < self.distinct && state.kinds.len() < KINDS {
-            *state.apart.entry(entry.tenant.clone()).or_default() += 1;
+        if entry.verdict != Verdict::Lost && self.has_room(&state, &entry) {
+            state.told_apart(&entry);
             let repeats = Repeats {
                 since: now,
                 entry: entry.clone(),
@@ -94,6 +99,15 @@ impl Denials {
             state.kinds.insert(together, repeats);
         }
         None
+    }
+
+    /// Whether a kind that is new can be told apart.
+    fn has_room(&self, state: &State, entry: &Entry) -> bool {
+        let apart = state.apart.get(&entry.tenant).copied().unwrap_or(0);
+        let caller = (entry.tenant.clone(), entry.who.clone());
+        let of_caller = state.by_caller.get(&caller).copied().unwrap_or(0);
+        let share = self.distinct.div_ceil(4);
+        apart < self.distinct && of_caller < share && state.kinds.len() < KINDS
     }
 
     /// Counts one that could not be told after all.
@@ -145,16 +159,19 @@ impl State {
         true
     }
 
+    fn told_apart(&mut self, entry: &Entry) {
+        let caller = (entry.tenant.clone(), entry.who.clone());
+        *self.apart.entry(entry.tenant.clone()).or_default() += 1;
+        *self.by_caller.entry(caller).or_default() += 1;
+    }
+
     /// Forgets a kind; gives what is to be told of it.
     fn take(&mut self, kind: &Kind) -> Option<Entry> {
         let repeats = self.kinds.remove(kind)?;
-        if kind.of.is_some()
-            && let Some(apart) = self.apart.get_mut(&kind.tenant)
-        {
-            *apart = apart.saturating_sub(1);
-            if *apart == 0 {
-                self.apart.remove(&kind.tenant);
-            }
+        if let Some(details) = &kind.of {
+            one_less(&mut self.apart, &kind.tenant);
+            let caller = (kind.tenant.clone(), details.who.clone());
+            one_less(&mut self.by_caller, &caller);
         }
         (repeats.count > 0).then(|| Entry {
             id: new_id(),
@@ -176,6 +193,15 @@ impl Kind {
                 project: entry.project.clone(),
                 peer: entry.peer.clone(),
             }),
+        }
+    }
+}
+
+fn one_less<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            counts.remove(key);
         }
     }
 }

@@ -13,7 +13,9 @@ const CALLER: HeaderName = HeaderName::from_static("x-commonplace-caller");
 const WITHIN: HeaderName = HeaderName::from_static("x-commonplace-within");
 
 /// Roles that take calls from outside, or make them for people: a call of theirs is never part of another.
-const OUTER_ROLES: [&str; 2] = ["gateway", "operator"];
+const OUTER_ROLES: [&str; 2] = ["gateway", OPERATOR];
+/// The role that people call as who run the mesh.
+pub(super) const OPERATOR: &str = "operator";
 
 /// Where the other end of a connection is; among the extensions of every request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

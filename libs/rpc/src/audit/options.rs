@@ -44,7 +44,8 @@ pub struct Options {
     pub patience_ms: u64,
     /// Seconds within which denials that are alike are counted instead of recorded one by one, 1 to 3,600.
     pub window_seconds: u64,
-    /// Denials of a tenant that a process tells apart within a window, 1 to 10,000; more are counted together.
+    /// Denials of a tenant that a process tells apart within a window, 1 to 10,000, a quarter of them of one caller;
+    /// more are counted together.
     pub distinct_denials: usize,
     /// Tenant whose log gets the denials of callers that nobody knows; its administrators see them.
     pub strangers_tenant: String,

@@ -245,27 +245,7 @@ impl Recorder {
 
     /// An entry of nobody about nothing, now.
     pub(super) fn blank(&self) -> Entry {
-        let now = self.inner.clock.now();
-        Entry {
-            id: new_id(),
-            tenant: self.inner.strangers.clone(),
-            time: now,
-            last_time: now,
-            count: 1,
-            request_id: String::new(),
-            trace_id: String::new(),
-            who: None,
-            method: String::new(),
-            right: None,
-            project: None,
-            verdict: Verdict::Allowed,
-            policies: Vec::new(),
-            rules: None,
-            code: code_name(0).to_owned(),
-            reason: String::new(),
-            peer: String::new(),
-            service: self.inner.name.clone(),
-        }
+        self.inner.blank()
     }
 
     /// Makes room for the record of a mutation. Error: UNAVAILABLE, there is none, and mutations without records
@@ -286,7 +266,7 @@ impl Recorder {
     /// Takes the record of a mutation that has ended. Gives what [`Recorder::kept`] waits for.
     pub(super) fn ended(&self, slot: Slot, entry: Entry) -> Option<oneshot::Receiver<()>> {
         let Some(room) = slot.0 else {
-            self.lose(&entry);
+            self.inner.lose(&entry);
             return None;
         };
         let (told, kept) = match self.inner.waits {
@@ -324,18 +304,6 @@ impl Recorder {
             Err(_) => inner.denials.untold(&entry),
         }
     }
-
-    fn lose(&self, entry: &Entry) {
-        self.inner.numbers.lost.inc();
-        let lost = Entry {
-            verdict: Verdict::Lost,
-            tenant: entry.tenant.clone(),
-            reason: "AUDIT_UNAVAILABLE".into(),
-            code: code_name(14).into(),
-            ..self.blank()
-        };
-        self.inner.denials.note(lost, Instant::now());
-    }
 }
 
 /// Whether a failure is a denial.
@@ -363,6 +331,43 @@ fn unavailable(served: &str, what: &str) -> Failure {
 }
 
 impl Inner {
+    fn blank(&self) -> Entry {
+        let now = self.clock.now();
+        Entry {
+            id: new_id(),
+            tenant: self.strangers.clone(),
+            time: now,
+            last_time: now,
+            count: 1,
+            request_id: String::new(),
+            trace_id: String::new(),
+            who: None,
+            method: String::new(),
+            right: None,
+            project: None,
+            verdict: Verdict::Allowed,
+            policies: Vec::new(),
+            rules: None,
+            code: code_name(0).to_owned(),
+            reason: String::new(),
+            peer: String::new(),
+            service: self.name.clone(),
+        }
+    }
+
+    /// Counts a record as lost, in the log too.
+    fn lose(&self, entry: &Entry) {
+        self.numbers.lost.inc();
+        let lost = Entry {
+            verdict: Verdict::Lost,
+            tenant: entry.tenant.clone(),
+            reason: "AUDIT_UNAVAILABLE".into(),
+            code: code_name(14).into(),
+            ..self.blank()
+        };
+        self.denials.note(lost, Instant::now());
+    }
+
     fn queue(&self) -> MutexGuard<'_, VecDeque<Queued>> {
         lock(&self.queue)
     }
@@ -434,6 +439,15 @@ impl Inner {
         }
     }
 
+    /// Takes the first one off the queue, which can never be kept. Whoever waits for it is told so, by nobody being
+    /// there any more to tell that it is.
+    fn give_up_first(&self) {
+        let first = self.queue().pop_front();
+        if let Some(first) = first {
+            self.lose(&first.entry);
+        }
+    }
+
     fn failed(&self, failure: &Failure) {
         self.numbers.failures.inc();
         let mut failing = lock(&self.failing);
@@ -469,17 +483,16 @@ async fn deliver(inner: Weak<Inner>, wake: Arc<Notify>, sink: Arc<dyn Sink>) {
         match failure {
             None if ending => return,
             None => {}
-            Some(failure) if failure.code == Code::InvalidArgument && most == 1 => {
+            Some(failure) if refuses_content(&failure) && most == 1 => {
                 // It would keep all others from being kept.
                 tracing::error!(
                     problem = failure.message,
                     "an audit record was refused for good"
                 );
-                inner.numbers.lost.inc();
-                inner.forget(1);
+                inner.give_up_first();
                 pause = Some(PAUSES.0);
             }
-            Some(failure) if failure.code == Code::InvalidArgument => {
+            Some(failure) if refuses_content(&failure) => {
                 (pause, most) = (Some(PAUSES.0), 1);
             }
             Some(failure) => {
@@ -489,6 +502,11 @@ async fn deliver(inner: Weak<Inner>, wake: Arc<Notify>, sink: Arc<dyn Sink>) {
             }
         }
     }
+}
+
+/// Whether what was delivered is no good, however often it is delivered again.
+fn refuses_content(failure: &Failure) -> bool {
+    failure.code == Code::InvalidArgument || failure.reason == "MESSAGE_TOO_LARGE"
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

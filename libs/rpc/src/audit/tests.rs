@@ -20,6 +20,8 @@ use crate::view::View;
 use crate::{Code, Failure, Layered, Limits, PeerIdentity};
 
 const COMMIT: &str = "/commonplace.policy.v1.AccessService/CreateKey";
+const PUT_LIMITS: &str = "/commonplace.policy.v1.LimitsService/PutLimits";
+const LIST_LIMITS: &str = "/commonplace.policy.v1.LimitsService/ListLimits";
 const TAIL: &str = "/commonplace.journal.v1.JournalService/Tail";
 const LIST: &str = "/commonplace.policy.v1.AccessService/ListKeys";
 
@@ -137,6 +139,28 @@ fn a_flood_of_denials_takes_a_windows_share_and_loses_no_count() {
 }
 
 #[test]
+fn one_who_is_refused_everything_does_not_hide_whom_else_is_refused() {
+    let denials = Denials::new(Duration::from_secs(60), 100);
+    let start = Instant::now();
+    let stranger = |number: u32| Entry {
+        who: None,
+        ..entry("x", &format!("m{number}"), "CREDENTIALS_MISSING")
+    };
+    for number in 0..1_000 {
+        denials.note(stranger(number), start);
+        denials.note(entry("eve", &format!("m{number}"), "ACCESS_DENIED"), start);
+    }
+    let told = denials.note(entry("bob", "m", "ACCESS_DENIED"), start);
+    assert!(told.is_some_and(|entry| entry.who.is_some()));
+    let end = start + Duration::from_secs(60);
+    let told = denials.due(end, 1_000, false);
+    assert_eq!(told.iter().map(|entry| entry.count).sum::<u64>(), 1_950);
+    // In the next window each has as much room as before.
+    assert!((0..25).all(|number| denials.note(stranger(number), end).is_some()));
+    assert!(denials.note(stranger(25), end).is_none());
+}
+
+#[test]
 fn windows_are_told_as_far_as_there_is_room_and_the_rest_is_kept() {
     let denials = Denials::new(Duration::from_secs(1), 100);
     let start = Instant::now();
@@ -198,6 +222,16 @@ async fn call(
     hop: Hop,
     answer: Option<Failure>,
 ) -> Reason {
+    call_as(recorder, path, who.map(somebody), hop, answer).await
+}
+
+async fn call_as(
+    recorder: &Recorder,
+    path: &str,
+    who: Option<Arc<Principal>>,
+    hop: Hop,
+    answer: Option<Failure>,
+) -> Reason {
     let service = tower::service_fn(move |_: Request<Body>| {
         let answer = answer.clone();
         async move {
@@ -215,7 +249,7 @@ async fn call(
     *request.uri_mut() = path.parse().unwrap();
     request.extensions_mut().insert(hop);
     if let Some(who) = who {
-        request.extensions_mut().insert(somebody(who));
+        request.extensions_mut().insert(who);
     }
     let answer = layered.oneshot(request).await.unwrap();
     let status = tonic::Status::from_header_map(answer.headers());
@@ -495,7 +529,103 @@ async fn a_record_that_can_never_be_kept_holds_no_others_up() {
         recorder.ended(recorder.begin().unwrap(), entry("alice", "m", reason));
     }
     recorder.end().await;
-    assert_eq!(sink.kept().len(), 3);
+    let kept = sink.kept();
+    let lost: Vec<&Entry> = kept
+        .iter()
+        .filter(|entry| entry.verdict == Verdict::Lost)
+        .collect();
+    assert_eq!(
+        (kept.len(), lost.len()),
+        (4, 1),
+        "the log says that one is missing"
+    );
+}
+
+#[tokio::test]
+async fn whoever_waits_for_a_record_that_can_never_be_kept_is_not_told_that_it_is() {
+    let sink = Arc::new(Memory {
+        refuses: Some("KEY_NOT_FOUND"),
+        ..Memory::default()
+    });
+    let recorder = recorder(&Options::default(), &sink);
+    let failure = Failure::new(Code::NotFound, "KEY_NOT_FOUND");
+    let hop = Hop::default();
+    let told = call(&recorder, COMMIT, Some("alice"), hop, Some(failure)).await;
+    assert_eq!(told.as_deref(), Some("AUDIT_UNAVAILABLE"));
+    recorder.end().await;
+}
+
+#[tokio::test]
+async fn what_an_operator_changes_by_what_is_for_services_is_recorded() {
+    let sink = Memory::failing(0);
+    let recorder = recorder(&Options::default(), &sink);
+    for (name, path) in [
+        ("operator", PUT_LIMITS),
+        ("operator", LIST_LIMITS),
+        ("journal", PUT_LIMITS),
+    ] {
+        let service = Principal::service(name, TenantName::new("acme").unwrap());
+        let done = call_as(
+            &recorder,
+            path,
+            Some(Arc::new(service)),
+            Hop::default(),
+            None,
+        )
+        .await;
+        assert_eq!(done, None);
+    }
+    recorder.end().await;
+    let kept = sink.kept();
+    assert_eq!(kept.len(), 1);
+    assert_eq!(
+        (kept[0].tenant.as_str(), &kept[0].method[..]),
+        ("acme", &PUT_LIMITS[1..])
+    );
+}
+
+#[tokio::test]
+async fn a_record_names_no_more_policies_than_it_has_room_for() {
+    let sink = Memory::failing(0);
+    let recorder = recorder(&Options::default(), &sink);
+    let service = tower::service_fn(|_: Request<Body>| async {
+        Ok::<_, std::convert::Infallible>(Response::new(Body::empty()))
+    });
+    let layered = Layered::new(service, Limits::default(), Metrics::new())
+        .authorized(Arc::new(ManyGrants))
+        .audited(recorder.clone());
+    let mut request = Request::new(Body::empty());
+    *request.uri_mut() = COMMIT.parse().unwrap();
+    layered.oneshot(request).await.unwrap();
+    recorder.end().await;
+    assert_eq!(sink.kept()[0].policies.len(), 64);
+}
+
+/// Lets everybody in, by ten thousand grants.
+#[derive(Debug)]
+struct ManyGrants;
+
+#[async_trait]
+impl Authorize for ManyGrants {
+    fn nobody(&self) -> Result<Arc<Principal>, Failure> {
+        Ok(somebody("alice"))
+    }
+
+    async fn decide(
+        &self,
+        _: &Arc<Principal>,
+        _: Action,
+        _: Option<&ProjectName>,
+    ) -> Result<Decision, Failure> {
+        let policies = (0..10_000).map(|number| format!("gr_{number:032x}"));
+        Ok(Decision {
+            answer: Ok(View::Whole),
+            because: crate::Because {
+                policies: policies.collect(),
+                rules: None,
+            },
+        })
+    }
 }
 
 #[test]

@@ -4,12 +4,15 @@ use http::{Extensions, Response};
 use tonic::body::Body;
 
 use super::entry::{Entry, Who, code_name};
-use super::hop::Hop;
+use super::hop::{Hop, OPERATOR};
 use super::recorder::{Recorder, Slot, is_denial, refusal};
 use crate::again::Again;
 use crate::context::Call;
 use crate::serve::grpc_status;
 use crate::{Code, Failure};
+
+/// Policies that a record names at most: a tenant may grant the same in thousands of ways.
+const POLICIES: usize = 64;
 
 /// A call that comes in.
 pub(crate) struct Watch {
@@ -53,8 +56,7 @@ impl Watch {
         let Some(recorder) = self.recorder else {
             return Ok(Pending(None));
         };
-        let mutates = call.method.is_some_and(|method| method.mutates());
-        let slot = match mutates && !self.within {
+        let slot = match changes(call) && !self.within {
             true => Some(recorder.begin()?),
             false => None,
         };
@@ -129,6 +131,18 @@ impl Drop for Pending {
     }
 }
 
+/// Whether a call that is let in may change something: by its contract, or as an operator's by an rpc that is
+/// otherwise for services, which do by it what is part of their work.
+fn changes(call: &Call) -> bool {
+    let Some(method) = call.method else {
+        return false;
+    };
+    let principal = call.principal.as_deref();
+    let by_operator = principal
+        .is_some_and(|principal| principal.is_service() && principal.subject.as_str() == OPERATOR);
+    method.mutates() || by_operator && method.for_services() && !method.reads_only
+}
+
 fn refused(recorder: &Recorder, call: &Call, failure: &Failure) {
     if is_denial(failure) {
         recorder.denied(refusal(fill(recorder.blank(), call), failure));
@@ -154,7 +168,10 @@ fn fill(blank: Entry, call: &Call) -> Entry {
         method: method.unwrap_or_default(),
         right: asked.map(|asked| asked.right),
         project: asked.and_then(|asked| asked.project.clone()),
-        policies: asked.map_or_else(Vec::new, |asked| asked.because.policies.to_vec()),
+        policies: asked.map_or_else(Vec::new, |asked| {
+            let policies = asked.because.policies.iter();
+            policies.take(POLICIES).cloned().collect()
+        }),
         rules: asked.and_then(|asked| asked.because.rules),
         peer: call.peer.map_or_else(String::new, |peer| peer.to_string()),
         ..blank

@@ -145,7 +145,7 @@ impl TelemetryService for Service {
         let least = request.min_duration_micros.saturating_mul(1_000);
         let wanted = |trace: &Summary| {
             let fits = trace.root.duration >= least && (trace.failed || !request.failed);
-            fits && !is_about_telemetry(&trace.root.name)
+            fits && !is_of_the_mesh(&trace.root.name)
         };
         let spans = &self.sources.spans;
         let own = spans.traces(limit, whose.tenant(), wanted);
@@ -303,9 +303,10 @@ fn limit(asked: u32) -> Result<usize, Invalid> {
     }
 }
 
-/// Whoever looks at traces does not look for those of looking.
-fn is_about_telemetry(name: &str) -> bool {
+/// Whoever looks at traces does not look for those of looking, nor for processes that deliver what they recorded.
+fn is_of_the_mesh(name: &str) -> bool {
     name.starts_with(super::SERVICE)
+        || name.ends_with(".AuditService/RecordCalls")
         || name.starts_with("GET /traces")
         || name.starts_with("GET /telemetry")
 }

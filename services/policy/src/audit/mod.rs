@@ -112,7 +112,8 @@ impl Log {
         self.store.ends(tenant).await
     }
 
-    /// The records after one, by number, as many as are read at once.
+    /// The records after one, by number, as many as are read at once; those before one that is damaged come first,
+    /// so that whoever checks them finds the first break.
     pub(crate) async fn after(
         &self,
         tenant: &TenantName,
@@ -120,7 +121,13 @@ impl Log {
         last: u64,
     ) -> Result<Vec<Record>, AuditError> {
         let last = last.min(after.saturating_add(READ));
-        self.store.between(tenant, after + 1, last).await
+        let first = after.saturating_add(1);
+        match self.store.between(tenant, first, last).await {
+            Err(AuditError::Damaged { sequence, .. }) if sequence > first => {
+                self.store.between(tenant, first, sequence - 1).await
+            }
+            read => read,
+        }
     }
 
     /// The newest records that a filter lets through, from before a number; 0: from the newest.

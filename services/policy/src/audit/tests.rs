@@ -16,6 +16,7 @@ each_backend!(threads = 4:
     processes_that_write_at_once_make_one_chain,
     records_are_found_again_page_by_page,
     whatever_is_done_to_a_record_is_noticed,
+    the_first_break_is_told_whatever_is_damaged_behind_it,
     what_is_pruned_leaves_a_chain_that_can_be_checked,
     pages_use_their_index,
 );
@@ -309,6 +310,23 @@ async fn whatever_is_done_to_a_record_is_noticed(backend: Backend) {
         }
         assert_eq!(house.walk("acme").await, Ok(40), "{what} is as it was");
     }
+}
+
+async fn the_first_break_is_told_whatever_is_damaged_behind_it(backend: Backend) {
+    let house = House::new(backend).await;
+    house.fill("acme", 0..40).await;
+    let blank = match house.database.dialect() {
+        Dialect::Sqlite => "zeroblob(32)",
+        Dialect::Postgres => "decode(repeat('00', 32), 'hex')",
+    };
+    let damage = format!("UPDATE audit_record SET body = {blank} WHERE sequence = 20");
+    house.run(&damage).await;
+    let walked = house.walk("acme").await.unwrap_err();
+    assert!(walked.contains("record 20 is damaged"), "{walked}");
+    let change = format!("UPDATE audit_record SET hash = {blank} WHERE sequence = 7");
+    house.run(&change).await;
+    let walked = house.walk("acme").await.unwrap_err();
+    assert!(walked.contains("record 7 was changed"), "{walked}");
 }
 
 async fn what_is_pruned_leaves_a_chain_that_can_be_checked(backend: Backend) {
