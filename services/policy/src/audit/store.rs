@@ -92,7 +92,11 @@ impl Store {
         last: u64,
     ) -> Result<Vec<Record>, AuditError> {
         let values = vec![tenant.as_str().into(), whole(first), whole(last)];
-        let rows = self.database.for_tenant(tenant).query(BETWEEN, values).await?;
+        let rows = self
+            .database
+            .for_tenant(tenant)
+            .query(BETWEEN, values)
+            .await?;
         rows.iter().map(|row| record(row, tenant)).collect()
     }
 
