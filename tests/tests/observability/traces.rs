@@ -105,10 +105,12 @@ async fn one_request_is_one_trace_in_every_process() {
     ];
     assert_eq!(way, expected.map(|(name, kind)| (name.to_owned(), kind)));
     let services: BTreeSet<&str> = spans.iter().map(|span| span.service.as_str()).collect();
+    // The gateway and the journal asked, for the first time, how much the tenant may do.
     let expected = [
         "commonplace-gateway",
         "commonplace-ingest",
         "commonplace-journal",
+        "commonplace-policy",
     ];
     assert_eq!(services, expected.into());
     let made = find(&spans, APPEND, Kind::Client).unwrap();
@@ -355,7 +357,7 @@ async fn one_process_tells_the_same_trace() {
         .collect();
     assert_eq!(
         services,
-        ["gateway", "ingest", "journal"].into(),
+        ["gateway", "ingest", "journal", "policy"].into(),
         "{:#?}",
         told.spans
     );
