@@ -7,7 +7,8 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::error::IndexError;
 
-/// Runs work where it is, while other tasks go on elsewhere. Error: it panicked.
+/// Runs work where it is, while other tasks go on elsewhere: a search may wait for tasks that ask the vector store, which
+/// must not lie behind it. Error: it panicked.
 pub(crate) async fn in_place<T, F>(work: F) -> Result<T, IndexError>
 where
     F: FnOnce() -> T + Send + 'static,
