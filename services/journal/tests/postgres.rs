@@ -459,7 +459,8 @@ async fn what_the_wall_costs() {
             let query = began.elapsed() / CALLS;
             let began = std::time::Instant::now();
             for _ in 0..CALLS {
-                let found = fixture.journal.events(&tenant(), &project(), &at, &ids);
+                let (tenant, project) = (tenant(), project());
+                let found = fixture.journal.events(&tenant, &project, &at, &ids);
                 assert_eq!(found.await.unwrap().len(), 50);
             }
             let get = began.elapsed() / CALLS;
