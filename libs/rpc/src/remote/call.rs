@@ -10,7 +10,9 @@ use commonplace_types::Principal;
 use http::{HeaderMap, Request, Response, Uri};
 use http_body::Frame;
 use http_body_util::BodyExt;
+use hyper::client::conn::http2::SendRequest;
 use tonic::body::Body;
+use tower::Service;
 
 use super::Endpoint;
 use super::member::{Link, Member, Running, chain};
@@ -18,7 +20,6 @@ use super::pick::{Picked, wait};
 use super::pool::Shared;
 use super::replay::Replay;
 use super::retry::delay;
-use super::wire::Unanswered;
 use crate::audit::Hop;
 use crate::channel::{deadline_header, out_of_time};
 use crate::compression::Asking;
@@ -199,12 +200,14 @@ async fn attempt_once(
 ) -> Attempt {
     let running = picked.member.enter();
     let mut waiting = Waiting::new(picked);
+    let mut sender = picked.link.sender.clone();
     let request = asking.request(request, &picked.link.reads);
-    let response = match picked.link.sender.send(request).await {
-        Ok(response) => asking.answer(response, &picked.link.reads),
-        Err(unanswered) => {
+    let response = match sender.try_send_request(request).await {
+        Ok(response) => asking.answer(response.map(Body::new), &picked.link.reads),
+        Err(mut error) => {
             waiting.over = true;
-            return failed(picked, &unanswered);
+            let unsent = error.take_message().is_some();
+            return failed(picked, error.error(), unsent);
         }
     };
     if response.headers().contains_key(NOT_BEGUN) {
@@ -269,9 +272,9 @@ fn told(headers: &HeaderMap) -> (String, Option<Duration>) {
     })
 }
 
-fn failed(picked: &Picked, unanswered: &Unanswered) -> Attempt {
-    let problem = format!("{}: {}", picked.member.endpoint, chain(&unanswered.error));
-    if unanswered.unsent || was_refused(&unanswered.error) {
+fn failed(picked: &Picked, error: &hyper::Error, unsent: bool) -> Attempt {
+    let problem = format!("{}: {}", picked.member.endpoint, chain(error));
+    if unsent || was_refused(error) {
         Attempt::NotBegun {
             problem,
             answer: None,
@@ -288,10 +291,19 @@ fn failed(picked: &Picked, unanswered: &Unanswered) -> Attempt {
 
 /// Whether the server said that it did not begin: a refused stream, or one after its last by GOAWAY.
 /// Source: RFC 9113, sections 6.8 and 8.7.
-fn was_refused(error: &h2::Error) -> bool {
-    let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
-    let after_last = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
-    error.is_remote() && (refused || after_last)
+fn was_refused(error: &hyper::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+            let after_last = error.is_go_away()
+                && error.is_remote()
+                && error.reason() == Some(h2::Reason::NO_ERROR);
+            return error.is_remote() && (refused || after_last);
+        }
+        cause = error.source();
+    }
+    false
 }
 
 fn too_large() -> Failure {
@@ -422,5 +434,23 @@ impl http_body::Body for Answer {
 
     fn is_end_stream(&self) -> bool {
         self.body.is_end_stream()
+    }
+}
+
+/// One connection as a service, for calls of the channel itself.
+pub(crate) struct Plain(pub(crate) SendRequest<Body>);
+
+impl Service<Request<Body>> for Plain {
+    type Response = Response<Body>;
+    type Error = hyper::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, hyper::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), hyper::Error>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let sent = self.0.send_request(request);
+        Box::pin(async move { Ok(sent.await?.map(Body::new)) })
     }
 }

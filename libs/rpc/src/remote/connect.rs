@@ -7,17 +7,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use hyper::client::conn::http2::{Builder, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tonic::body::Body;
 
-use super::wire::Sender;
 use super::{Endpoint, RemoteOptions};
+use crate::server::{CONNECTION_WINDOW, FRAME_BYTES, STREAM_WINDOW};
 
 /// A connection over which the peer has said something.
 pub(crate) struct Connection {
-    pub(crate) sender: Sender,
+    pub(crate) sender: SendRequest<Body>,
+    /// Ends when no more calls can be sent over it.
+    pub(crate) ended: JoinHandle<()>,
     pub(crate) heard: Arc<Heard>,
 }
 
@@ -30,7 +36,7 @@ pub(crate) struct Heard {
 }
 
 impl Heard {
-    pub(crate) fn new() -> Arc<Self> {
+    fn new() -> Arc<Self> {
         Arc::new(Self {
             start: Instant::now(),
             last_micros: AtomicU64::new(0),
@@ -99,12 +105,28 @@ where
         stream,
         heard: heard.clone(),
     };
-    let sender = Sender::start(stream, heard.clone(), options).await?;
-    let closed = sender.closed();
+    let (sender, connection) = Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME_BYTES)
+        .keep_alive_interval(options.keep_alive)
+        .keep_alive_timeout(options.keep_alive_timeout)
+        // An idle connection to a dead peer must not be the one that the next call waits on.
+        .keep_alive_while_idle(true)
+        .max_header_list_size(64 << 10)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(io::Error::other)?;
+    let mut ended = tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a connection broke");
+        }
+    });
     // HTTP/2 servers greet at once; until then the peer may be a black hole, or hang up.
     let greeted = tokio::select! {
         greeted = first.wait_for(|heard| *heard) => greeted.is_ok(),
-        () = closed.cancelled() => false,
+        _ = &mut ended => false,
     };
     if !greeted || sender.is_closed() {
         return Err(io::Error::new(
@@ -112,7 +134,11 @@ where
             "the peer hung up",
         ));
     }
-    Ok(Connection { sender, heard })
+    Ok(Connection {
+        sender,
+        ended,
+        heard,
+    })
 }
 
 /// Notes when bytes come in.

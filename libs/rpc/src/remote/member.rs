@@ -4,8 +4,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use hyper::client::conn::http2::SendRequest;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -13,7 +15,6 @@ use tonic_health::pb::health_client::HealthClient;
 use super::Endpoint;
 use super::connect::{Connection, Heard, connect};
 use super::pool::Shared;
-use super::wire::{Plain, Sender};
 use crate::compression::Reads;
 
 /// A peer that was silent for this long while a call waited is dialled anew.
@@ -45,7 +46,7 @@ struct State {
 /// What a call needs of a connection.
 #[derive(Clone)]
 pub(crate) struct Link {
-    pub(crate) sender: Sender,
+    pub(crate) sender: SendRequest<Body>,
     pub(crate) heard: Arc<Heard>,
     /// Whether the peer reads compressed requests; it says so with its first answer.
     pub(crate) reads: Arc<Reads>,
@@ -195,8 +196,11 @@ impl Member {
 
     /// Offers a connection until it ends.
     async fn hold(&self, connection: Connection, shared: &Arc<Shared>) {
-        let Connection { sender, heard } = connection;
-        let closed = sender.closed();
+        let Connection {
+            sender,
+            mut ended,
+            heard,
+        } = connection;
         let watched = shared.options.health_service.is_some();
         {
             let mut state = self.state();
@@ -215,7 +219,7 @@ impl Member {
         let health = self.watch_health(sender, shared);
         tokio::pin!(health);
         tokio::select! {
-            () = closed.cancelled() => {}
+            _ = &mut ended => {}
             () = self.suspected.notified() => {
                 tracing::warn!(endpoint = %self.endpoint, "a peer went silent; connecting anew");
             }
@@ -229,12 +233,12 @@ impl Member {
     }
 
     /// Follows what the peer says about its health; ends only if it can no longer be asked.
-    async fn watch_health(&self, sender: Sender, shared: &Arc<Shared>) {
+    async fn watch_health(&self, sender: SendRequest<Body>, shared: &Arc<Shared>) {
         let Some(service) = shared.options.health_service.clone() else {
             return std::future::pending().await;
         };
         let uri = super::call::origin(&self.endpoint);
-        let mut client = HealthClient::with_origin(Plain(sender), uri);
+        let mut client = HealthClient::with_origin(super::call::Plain(sender), uri);
         loop {
             let mut answers = match client
                 .watch(HealthCheckRequest {

@@ -16,7 +16,6 @@ mod random;
 mod replay;
 mod resolve;
 mod retry;
-mod wire;
 
 use std::fmt;
 
