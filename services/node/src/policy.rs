@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use commonplace_access::audit::PolicySink;
 use commonplace_access::credential::Authenticator;
 use commonplace_access::{Access, Mode, PolicySource};
 use commonplace_limits::PolicySource as LimitsSource;
 use commonplace_policy::Policies;
-use commonplace_rpc::audit::Recorder;
-use commonplace_rpc::{Channel, Layered, Limits};
+use commonplace_rpc::audit::{Entry, Recorder, Sink};
+use commonplace_rpc::{Channel, Failure, Layered, Limits};
 use commonplace_types::Clock;
 use tokio::task::JoinHandle;
 use tonic::service::Routes;
@@ -63,7 +64,16 @@ impl Policy {
         let name = own_name(options, surroundings);
         let own = channel.in_name_of(&name);
         let source = Arc::new(PolicySource::new(own.clone()));
-        let sink = Arc::new(PolicySink::new(own.clone()));
+        let sink: Arc<dyn Sink> = match policies.is_some() || surroundings.tls.is_some() {
+            true => Arc::new(PolicySink::new(own.clone())),
+            false => {
+                tracing::warn!(
+                    "what is done here is not in the audit log: the policy service takes records from processes with \
+                     certificates (tls.certificate, tls.key and tls.authority; `com certs dev` makes them)"
+                );
+                Arc::new(Nowhere)
+            }
+        };
         let strict = options.access.mode == Mode::Required;
         let recorder = Recorder::start(&options.audit, strict, name, clock.clone(), sink)?;
         Ok(Self {
@@ -74,6 +84,17 @@ impl Policy {
             access: Access::new(&options.access, source.clone(), clock.clone())?,
             authenticator: Authenticator::new(&options.access, source, clock)?,
         })
+    }
+}
+
+/// Where the policy service would not believe what this process tells it of its callers.
+#[derive(Debug)]
+struct Nowhere;
+
+#[async_trait]
+impl Sink for Nowhere {
+    async fn keep(&self, _: Vec<Entry>) -> Result<(), Failure> {
+        Ok(())
     }
 }
 

@@ -95,7 +95,8 @@ async fn three_times_what_can_be_served_is_refused_in_order_and_the_rest_is_serv
         outcome.cheap_failed
     );
     assert!(outcome.cheap.len() > 10 && quantile(&outcome.cheap, 0.9) < Duration::from_secs(1));
-    assert!(grown < 256 << 20, "{grown} bytes");
+    // As much as runs and waits at once, however long it lasts.
+    assert!(grown < 512 << 20, "{grown} bytes");
 
     let calm = Instant::now();
     while overload.call(&mesh.channels()).await.is_err() {
