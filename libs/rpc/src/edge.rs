@@ -101,8 +101,9 @@ impl Edge {
         let arriving = self.arriving.clone().try_acquire_owned();
         let _arriving = arriving.map_err(|_| crate::serve::too_many())?;
         let deadline = deadline_of(request.headers());
-        let patience =
-            deadline.unwrap_or_else(|| Instant::now() + Limits::default().default_timeout);
+        // However long a caller would wait for its answer, it does not hold a place with half a message for as long.
+        let patience = Instant::now() + Limits::default().default_timeout;
+        let patience = deadline.map_or(patience, |deadline| deadline.min(patience));
         let principal = request.extensions().get::<Arc<Principal>>().cloned();
         let metered = principal.filter(|principal| !principal.is_service());
         let meter = self.rates.clone().zip(metered);

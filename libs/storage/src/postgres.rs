@@ -263,6 +263,11 @@ async fn migrate(
     }
     let transaction = connection.begin().await?;
     // Whoever comes second waits here and then finds nothing left to do.
+    // Steps may change rows of all tenants, behind the wall as well.
+    let (variable, all) = (wall::VARIABLE, wall::ALL);
+    transaction
+        .execute_unprepared(&format!("SELECT set_config('{variable}', '{all}', true)"))
+        .await?;
     let lock = lock_key("migrate", &place.schema);
     transaction
         .execute_unprepared(&format!("SELECT pg_advisory_xact_lock({lock})"))
