@@ -72,7 +72,7 @@ impl Source for PolicySource {
             known_revision: known,
         };
         let call = async { self.client().get_access(request).await };
-        let answer = own_call(tenant, call).await?;
+        let answer = context::own_call(tenant, PATIENCE, call).await?;
         if answer.unchanged {
             return Ok(Change::None);
         }
@@ -91,7 +91,7 @@ impl Source for PolicySource {
     async fn key(&self, id: &KeyId) -> Result<Option<KeyRecord>, Failure> {
         let request = proto::FindKeyRequest { id: id.to_string() };
         let call = async { self.client().find_key(request).await };
-        match own_call(&TenantName::default_tenant(), call).await {
+        match context::own_call(&TenantName::default_tenant(), PATIENCE, call).await {
             Ok(found) => Ok(Some(key_from_proto(found).map_err(damaged)?)),
             Err(failure) if failure.code == Code::NotFound => Ok(None),
             Err(failure) => Err(failure),
@@ -108,20 +108,8 @@ impl Source for PolicySource {
             uses: uses.collect(),
         };
         let call = async { self.client().record_key_uses(request).await };
-        own_call(&TenantName::default_tenant(), call).await?;
+        context::own_call(&TenantName::default_tenant(), PATIENCE, call).await?;
         Ok(())
-    }
-}
-
-/// Makes a call that belongs to this process, not to the caller who waits for it.
-async fn own_call<T>(
-    tenant: &TenantName,
-    call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
-) -> Result<T, Failure> {
-    let call = context::with_deadline(PATIENCE, call);
-    match context::for_tenant(tenant.clone(), call).await {
-        Ok(answer) => Ok(answer.into_inner()),
-        Err(status) => Err(Failure::from_status(&status)),
     }
 }
 

@@ -92,7 +92,7 @@ impl Source for PolicySource {
             known_etag: known.to_owned(),
         };
         let call = async { self.client().get_limits(request).await };
-        let answer = own_call(tenant, call).await?;
+        let answer = context::own_call(tenant, PATIENCE, call).await?;
         let Some(limits) = answer.limits else {
             return Ok(None);
         };
@@ -117,23 +117,11 @@ impl Source for PolicySource {
         };
         let mut client = LimitsServiceClient::new(self.keeper());
         let call = async { client.lease_tokens(request).await };
-        let answer = own_call(&TenantName::default_tenant(), call).await?;
+        let answer = context::own_call(&TenantName::default_tenant(), PATIENCE, call).await?;
         Ok(Granted {
             tokens: answer.granted,
             gateways: answer.gateways.max(1),
         })
-    }
-}
-
-/// Makes a call that belongs to this process, not to the caller who waits for it.
-async fn own_call<T>(
-    tenant: &TenantName,
-    call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
-) -> Result<T, Failure> {
-    let call = context::with_deadline(PATIENCE, call);
-    match context::for_tenant(tenant.clone(), call).await {
-        Ok(answer) => Ok(answer.into_inner()),
-        Err(status) => Err(Failure::from_status(&status)),
     }
 }
 

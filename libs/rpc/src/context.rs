@@ -110,6 +110,20 @@ pub async fn for_tenant<F: Future>(tenant: TenantName, future: F) -> F::Output {
     scope(call, future).await
 }
 
+/// Makes a call that belongs to this process and not to the caller who waits for it: about a tenant, in the service's
+/// name, answered within `patience`. Error: what went wrong, also that the time is up.
+pub async fn own_call<T>(
+    tenant: &TenantName,
+    patience: Duration,
+    call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+) -> Result<T, Failure> {
+    let call = with_deadline(patience, call);
+    match for_tenant(tenant.clone(), call).await {
+        Ok(answer) => Ok(answer.into_inner()),
+        Err(status) => Err(Failure::from_status(&status)),
+    }
+}
+
 /// Runs a future as part of the present call, but for its principal: calls are made in the service's name. For what
 /// a service needs to know itself to answer somebody whose right is decided on already.
 pub async fn in_own_name<F: Future>(future: F) -> F::Output {

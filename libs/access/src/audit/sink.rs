@@ -37,10 +37,7 @@ impl Sink for PolicySink {
                 .record_calls(proto::RecordCallsRequest { records })
                 .await
         };
-        let call = context::with_deadline(PATIENCE, call);
-        match context::for_tenant(TenantName::default_tenant(), call).await {
-            Ok(_) => Ok(()),
-            Err(status) => Err(Failure::from_status(&status)),
-        }
+        context::own_call(&TenantName::default_tenant(), PATIENCE, call).await?;
+        Ok(())
     }
 }

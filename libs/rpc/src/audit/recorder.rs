@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use commonplace_telemetry::Metrics;
+use commonplace_telemetry::{Metrics, names};
 use commonplace_types::{Clock, Invalid, Principal, TenantName};
 use http::{Extensions, HeaderMap};
 use prometheus_client::metrics::counter::Counter;
@@ -16,7 +16,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::JoinHandle;
 
 use super::denials::Denials;
-use super::entry::{Entry, Verdict, Who, code_name, cut, new_id, rules_told};
+use super::entry::{Entry, Verdict, Who, cut, new_id, rules_told};
 use super::hop::Hop;
 use super::options::{Answer, OnFull, Options};
 use crate::context::{self, Trace};
@@ -315,7 +315,7 @@ pub(super) fn is_denial(failure: &Failure) -> bool {
 pub(super) fn refusal(mut entry: Entry, failure: &Failure) -> Entry {
     let code = failure.clone().into_status().code();
     entry.verdict = Verdict::Denied;
-    entry.code = code_name(code.into()).to_owned();
+    entry.code = names::status_code(code.into()).to_owned();
     entry.reason = cut(&failure.reason);
     entry.rules = entry.rules.or_else(|| rules_told(&failure.metadata));
     entry
@@ -348,7 +348,7 @@ impl Inner {
             verdict: Verdict::Allowed,
             policies: Vec::new(),
             rules: None,
-            code: code_name(0).to_owned(),
+            code: names::status_code(0).to_owned(),
             reason: String::new(),
             peer: String::new(),
             service: self.name.clone(),
@@ -362,7 +362,7 @@ impl Inner {
             verdict: Verdict::Lost,
             tenant: entry.tenant.clone(),
             reason: "AUDIT_UNAVAILABLE".into(),
-            code: code_name(14).into(),
+            code: names::status_code(14).into(),
             ..self.blank()
         };
         self.denials.note(lost, Instant::now());
@@ -475,7 +475,11 @@ async fn deliver(inner: Weak<Inner>, wake: Arc<Notify>, sink: Arc<dyn Sink>) {
         inner.queue_due(ending);
         let failure = loop {
             match inner.keep_next(&*sink, most).await {
-                Ok(true) => (pause, most) = (None, BATCH),
+                Ok(true) => {
+                    (pause, most) = (None, BATCH);
+                    // Windows end also while there is always more to deliver.
+                    inner.queue_due(false);
+                }
                 Ok(false) => break None,
                 Err(failure) => break Some(failure),
             }

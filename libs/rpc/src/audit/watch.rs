@@ -1,9 +1,10 @@
 //! What the layer around a service does to record a call.
 
+use commonplace_telemetry::names;
 use http::{Extensions, Response};
 use tonic::body::Body;
 
-use super::entry::{Entry, Who, code_name};
+use super::entry::{Entry, Who};
 use super::hop::{Hop, OPERATOR};
 use super::recorder::{Recorder, Slot, is_denial, refusal};
 use crate::again::Again;
@@ -97,7 +98,7 @@ impl Pending {
             return answer;
         };
         let mut entry = served.entry();
-        entry.code = code_name(code).to_owned();
+        entry.code = names::status_code(code).to_owned();
         entry.reason = failure.map_or_else(String::new, |failure| failure.reason);
         let Some(kept) = recorder.ended(slot, entry) else {
             return answer;
@@ -124,7 +125,7 @@ impl Drop for Pending {
         };
         if let Some(slot) = served.slot.take() {
             let mut entry = served.entry();
-            entry.code = code_name(1).to_owned();
+            entry.code = names::status_code(1).to_owned();
             entry.reason = "GIVEN_UP".into();
             served.recorder.ended(slot, entry);
         }
