@@ -12,6 +12,8 @@
 //! Left out: what runs as a superuser or a role with BYPASSRLS, which no policy binds; and whoever may set the
 //! variable by themselves, which is anybody who can send statements of their own.
 
+use std::collections::BTreeMap;
+
 use sea_orm::sea_query::Values;
 use sea_orm::sqlx::postgres::{PgPool, PgRow};
 use sea_orm::sqlx::{self, AssertSqlSafe};
@@ -33,8 +35,11 @@ pub(crate) const ALL: &str = "*";
 pub(crate) const SET_LOCAL: &str = "SELECT set_config('commonplace.tenant', ?, true)";
 /// Says it for the statements that follow on a connection.
 const SET: &str = "SELECT set_config('commonplace.tenant', $1, false)";
-/// The policies' name. Another text needs another name, so that tables with the one before are found.
-const POLICY: &str = "commonplace_tenant_1";
+/// What the names of our policies begin with; their number follows.
+const POLICIES: &str = "commonplace_tenant_";
+/// The number of the policies as they are here. Another text needs the next number: a program takes the policies of
+/// a newer one for good while both run, and puts its own in the place of older ones.
+const NUMBER: u32 = 1;
 
 /// A table that holds rows of tenants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,17 +92,50 @@ impl Guarded {
         }
     }
 
-    fn statements(&self) -> [String; 4] {
+    /// What brings a table from how it stands to how it should.
+    fn statements(&self, standing: &Standing) -> Vec<String> {
         let (table, condition) = (self.table, self.condition());
-        [
-            format!("DROP POLICY IF EXISTS {POLICY} ON \"{table}\""),
-            format!(
-                "CREATE POLICY {POLICY} ON \"{table}\" USING ({condition}) WITH CHECK ({condition})"
-            ),
-            format!("ALTER TABLE \"{table}\" ENABLE ROW LEVEL SECURITY"),
+        let older = standing.older();
+        let mut statements: Vec<String> = older
+            .map(|number| format!("DROP POLICY {POLICIES}{number} ON \"{table}\""))
+            .collect();
+        if !standing.has_policy() {
+            statements.push(format!(
+                "CREATE POLICY {POLICIES}{NUMBER} ON \"{table}\" USING ({condition}) WITH CHECK ({condition})"
+            ));
+        }
+        if !standing.forced {
+            statements.push(format!("ALTER TABLE \"{table}\" ENABLE ROW LEVEL SECURITY"));
             // For its owner too.
-            format!("ALTER TABLE \"{table}\" FORCE ROW LEVEL SECURITY"),
-        ]
+            statements.push(format!("ALTER TABLE \"{table}\" FORCE ROW LEVEL SECURITY"));
+        }
+        statements
+    }
+}
+
+/// How the wall stands at a table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Standing {
+    /// Policies bind whoever uses it.
+    forced: bool,
+    /// The numbers of our policies.
+    policies: Vec<u32>,
+}
+
+impl Standing {
+    /// A policy of ours as it is here, or of a newer program.
+    fn has_policy(&self) -> bool {
+        self.policies.iter().any(|number| *number >= NUMBER)
+    }
+
+    /// What an older program let through is let through no more.
+    fn older(&self) -> impl Iterator<Item = u32> {
+        let older = self.policies.iter().copied();
+        older.filter(|number| *number < NUMBER)
+    }
+
+    fn is_up(&self) -> bool {
+        self.forced && self.has_policy() && self.older().next().is_none()
     }
 }
 
@@ -178,7 +216,10 @@ async fn look(
     let missing = unguarded(connection, tables).await?;
     Ok(match role {
         _ if !missing.is_empty() => WallState::Missing {
-            tables: missing.iter().map(|one| one.table.to_owned()).collect(),
+            tables: missing
+                .iter()
+                .map(|(one, _)| one.table.to_owned())
+                .collect(),
         },
         Role { name, passes: true } => WallState::Passed { role: name },
         Role { name, .. } => WallState::Up { role: name },
@@ -220,7 +261,7 @@ async fn needed(
     let mut groups: Vec<Vec<String>> = Vec::new();
     if place.options.row_security {
         for table in unguarded(connection, tables).await? {
-            groups.push(table.statements().into());
+            groups.push(table.0.statements(&table.1));
         }
     }
     let role = &place.options.role;
@@ -268,24 +309,34 @@ fn shut_to(role: &str) -> String {
     )
 }
 
-/// The tables that are without their policy.
+/// The tables at which the wall is not up, and how they stand.
 async fn unguarded(
     connection: &impl ConnectionTrait,
     tables: &[Guarded],
-) -> Result<Vec<Guarded>, StorageError> {
+) -> Result<Vec<(Guarded, Standing)>, StorageError> {
     if tables.is_empty() {
         return Ok(Vec::new());
     }
     let sql = format!(
-        "SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-         WHERE n.nspname = current_schema() AND c.relrowsecurity AND c.relforcerowsecurity
-           AND EXISTS (SELECT 1 FROM pg_policy p WHERE p.polrelid = c.oid AND p.polname = '{POLICY}')"
+        "SELECT c.relname::text, c.relrowsecurity AND c.relforcerowsecurity, p.polname::text
+         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         LEFT JOIN pg_policy p ON p.polrelid = c.oid AND p.polname ~ '^{POLICIES}[0-9]{{1,9}}$'
+         WHERE n.nspname = current_schema() AND c.relkind = 'r' ORDER BY c.relname, p.polname"
     );
-    let guarded = texts(connection, &sql).await?;
-    let missing = tables
-        .iter()
-        .filter(|one| !guarded.iter().any(|name| name == one.table));
-    Ok(missing.copied().collect())
+    let rows = connection
+        .query_all_raw(statement(connection, &sql))
+        .await?;
+    let mut found: BTreeMap<String, Standing> = BTreeMap::new();
+    for row in &rows {
+        let standing = found.entry(row.try_get_by_index(0)?).or_default();
+        standing.forced = row.try_get_by_index(1)?;
+        let policy: Option<String> = row.try_get_by_index(2)?;
+        let number = policy.and_then(|name| name.strip_prefix(POLICIES)?.parse::<u32>().ok());
+        standing.policies.extend(number);
+    }
+    let standing = |one: &Guarded| found.get(one.table).cloned().unwrap_or_default();
+    let missing = tables.iter().map(|one| (*one, standing(one)));
+    Ok(missing.filter(|(_, standing)| !standing.is_up()).collect())
 }
 
 /// The role of the settings, or the login itself. Error: it is not there, or the login may not become it.

@@ -219,6 +219,45 @@ async fn how_the_wall_stands_is_told() {
     assert_eq!(state(&folder).await, WallState::None);
 }
 
+/// What an older program let through is let through no more; what a newer one put up stays.
+#[tokio::test]
+async fn policies_of_other_programs_are_known() {
+    let mut site = Site::alone(Backend::Postgres).await;
+    let database = filled(&site).await;
+    let shelf = format!("{}.shelf", site.schema("library"));
+    site.change(&format!(
+        "CREATE POLICY commonplace_tenant_0 ON {shelf} USING (true)"
+    ))
+    .await;
+    assert_eq!(seen(&database, Some("a")).await, (3, 3), "one lets through");
+    let tables = vec!["shelf".to_owned()];
+    let state = Database::wall_state(&site.place("library"), WALL).await;
+    assert_eq!(state.unwrap(), WallState::Missing { tables });
+    let again = open(&site).await.unwrap();
+    assert_eq!(seen(&again, Some("a")).await, (1, 1));
+
+    site.change(&format!(
+        "ALTER POLICY commonplace_tenant_1 ON {shelf} RENAME TO commonplace_tenant_7"
+    ))
+    .await;
+    site.options().migrate = false;
+    let older = open(&site).await.unwrap();
+    assert_eq!(seen(&older, Some("a")).await, (1, 1));
+
+    // Besides those of the newest, only what is older goes.
+    site.change(&format!(
+        "CREATE POLICY commonplace_tenant_0 ON {shelf} USING (true)"
+    ))
+    .await;
+    site.options().migrate = true;
+    let again = open(&site).await.unwrap();
+    assert_eq!(seen(&again, Some("a")).await, (1, 1));
+    let renamed = site.change(&format!(
+        "ALTER POLICY commonplace_tenant_7 ON {shelf} RENAME TO commonplace_tenant_1"
+    ));
+    renamed.await;
+}
+
 /// Many processes put it up at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_processes_build_one_wall() {
