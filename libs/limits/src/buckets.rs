@@ -56,10 +56,13 @@ pub(crate) struct Ask {
     pub(crate) wanted: f64,
 }
 
-/// Buckets by key.
+/// Buckets by key. Those of projects are counted apart, since anybody can name a project that there is not: whoever
+/// does so makes no bucket forget what was taken of it, but of projects.
 #[derive(Debug)]
 pub(crate) struct Buckets {
     kept: HashMap<Key, Kept>,
+    /// How many of them are of projects.
+    projects: usize,
     shared: bool,
     most: usize,
 }
@@ -76,10 +79,11 @@ struct Kept {
 }
 
 impl Buckets {
-    /// `shared`: with other processes. `most`: buckets that are kept.
+    /// `shared`: with other processes. `most`: buckets of projects that are kept, and of all else.
     pub(crate) fn new(shared: bool, most: usize) -> Self {
         Self {
             kept: HashMap::new(),
+            projects: 0,
             shared,
             most: most.max(FORGET),
         }
@@ -92,7 +96,9 @@ impl Buckets {
         for wanted in wanted {
             self.make_room(&wanted.key, now);
             let shared = self.shared;
+            let projects = &mut self.projects;
             let kept = self.kept.entry(wanted.key.clone()).or_insert_with(|| {
+                *projects += usize::from(wanted.key.of_project());
                 let level = if shared { 0.0 } else { wanted.size.burst };
                 Kept {
                     bucket: Bucket::new(level, now),
@@ -181,8 +187,9 @@ impl Buckets {
                 });
             }
         }
-        self.kept.retain(|key, kept| {
-            asks.iter().any(|ask| ask.key == *key) || !(0.0..1.0).contains(&kept.bucket.level())
+        self.forget(|key, kept| {
+            let idle = (0.0..1.0).contains(&kept.bucket.level());
+            idle && !asks.iter().any(|ask| ask.key == *key)
         });
         asks.sort_by(|one, other| one.key.cmp(&other.key));
         asks
@@ -205,19 +212,41 @@ impl Buckets {
     /// Full buckets are as good as none; if there are none of those, the longest unused are forgotten, who then begin
     /// with a full bucket again.
     fn make_room(&mut self, key: &Key, now: Instant) {
-        if self.kept.len() < self.most || self.kept.contains_key(key) {
+        let of_project = key.of_project();
+        if self.count(of_project) < self.most || self.kept.contains_key(key) {
             return;
         }
         let shared = self.shared;
-        self.kept
-            .retain(|_, kept| shared || !kept.bucket.is_full(kept.size, now));
-        if self.kept.len() < self.most {
+        self.forget(|key, kept| {
+            key.of_project() == of_project && !shared && kept.bucket.is_full(kept.size, now)
+        });
+        if self.count(of_project) < self.most {
             return;
         }
-        let mut used: Vec<Instant> = self.kept.values().map(|kept| kept.used).collect();
+        let same = self
+            .kept
+            .iter()
+            .filter(|(key, _)| key.of_project() == of_project);
+        let mut used: Vec<Instant> = same.map(|(_, kept)| kept.used).collect();
         used.sort();
         let oldest = used[used.len() / FORGET];
-        self.kept.retain(|_, kept| kept.used > oldest);
+        self.forget(|key, kept| key.of_project() == of_project && kept.used <= oldest);
+    }
+
+    fn count(&self, of_project: bool) -> usize {
+        match of_project {
+            true => self.projects,
+            false => self.kept.len() - self.projects,
+        }
+    }
+
+    fn forget(&mut self, which: impl Fn(&Key, &mut Kept) -> bool) {
+        let projects = &mut self.projects;
+        self.kept.retain(|key, kept| {
+            let stays = !which(key, kept);
+            *projects -= usize::from(!stays && key.of_project());
+            stays
+        });
     }
 }
 
@@ -254,6 +283,10 @@ pub(crate) fn size(rate: &Rate) -> Size {
 }
 
 impl Key {
+    fn of_project(&self) -> bool {
+        self.per == Per::Project
+    }
+
     /// Its name among the buckets of the tenant.
     pub(crate) fn text(&self) -> String {
         let (per, methods, unit) = (self.per.as_str(), self.methods.as_str(), self.unit.as_str());
@@ -313,6 +346,21 @@ mod tests {
         let later = start + Duration::from_secs(60);
         buckets.take(&[wanted("new", 1.0)], later).unwrap();
         assert!(buckets.len() <= 64);
+    }
+
+    #[test]
+    fn invented_projects_make_nobody_else_forgotten() {
+        let (mut buckets, start) = (Buckets::new(false, 64), Instant::now());
+        buckets.take(&[wanted("a", 20.0)], start).unwrap();
+        for number in 0..1_000_u64 {
+            let now = start + Duration::from_micros(number);
+            let mut invented = wanted(&number.to_string(), 20.0);
+            invented.key.per = Per::Project;
+            buckets.take(&[invented], now).unwrap();
+            assert!(buckets.len() <= 65);
+        }
+        let now = start + Duration::from_millis(1);
+        assert!(buckets.take(&[wanted("a", 1.0)], now).is_err());
     }
 
     #[test]

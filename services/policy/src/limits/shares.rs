@@ -7,12 +7,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use commonplace_limits::LeaseAsk;
+use commonplace_limits::Per;
 use commonplace_limits::bucket::{Bucket, Size};
 use commonplace_types::TenantName;
 
 /// A gateway that did not ask for this long wants nothing any more.
 const LATELY: Duration = Duration::from_secs(1);
-/// Buckets that are kept at most; then full ones are forgotten, and all if there are none.
+/// Buckets of projects that are kept at most, and of all else: anybody can name a project that there is not. Then full
+/// ones are forgotten, or else an eighth, those that were asked for longest ago.
 const BUCKETS: usize = 100_000;
 /// Gateways that are known at most; beyond them nobody is counted.
 const GATEWAYS: usize = 1_000;
@@ -21,6 +23,8 @@ const GATEWAYS: usize = 1_000;
 #[derive(Debug, Default)]
 pub(super) struct Shares {
     buckets: HashMap<(TenantName, String), Shared>,
+    /// How many of them are of projects.
+    projects: usize,
     gateways: BTreeMap<String, Instant>,
 }
 
@@ -28,6 +32,7 @@ pub(super) struct Shares {
 struct Shared {
     bucket: Bucket,
     size: Size,
+    asked: Instant,
     /// What each gateway wanted, and when.
     wants: BTreeMap<String, (f64, Instant)>,
 }
@@ -35,18 +40,25 @@ struct Shared {
 impl Shares {
     /// Grants a gateway of a bucket what it may take.
     pub(super) fn grant(&mut self, gateway: &str, ask: &LeaseAsk, now: Instant) -> u64 {
-        self.make_room(now);
+        let name = (ask.tenant.clone(), ask.bucket.clone());
+        self.make_room(&name, now);
         let size = Size {
             per_second: ask.per_second.max(1) as f64,
             burst: ask.burst.max(1) as f64,
         };
-        let name = (ask.tenant.clone(), ask.bucket.clone());
-        let shared = self.buckets.entry(name).or_insert_with(|| Shared {
-            bucket: Bucket::new(size.burst, now),
-            size,
-            wants: BTreeMap::new(),
+        let of_project = of_project(&name.1);
+        let projects = &mut self.projects;
+        let shared = self.buckets.entry(name).or_insert_with(|| {
+            *projects += usize::from(of_project);
+            Shared {
+                bucket: Bucket::new(size.burst, now),
+                size,
+                asked: now,
+                wants: BTreeMap::new(),
+            }
         });
         shared.size = size;
+        shared.asked = now;
         shared.bucket.fill(size, now);
         shared.bucket.give(ask.returned as f64, size);
         shared.grant(gateway, ask.wanted as f64, now)
@@ -62,16 +74,45 @@ impl Shares {
         u32::try_from(self.gateways.len()).unwrap_or(u32::MAX)
     }
 
-    fn make_room(&mut self, now: Instant) {
-        if self.buckets.len() < BUCKETS {
+    fn make_room(&mut self, name: &(TenantName, String), now: Instant) {
+        let kind = of_project(&name.1);
+        if self.count(kind) < BUCKETS || self.buckets.contains_key(name) {
             return;
         }
-        self.buckets
-            .retain(|_, shared| !shared.bucket.is_full(shared.size, now));
-        if self.buckets.len() >= BUCKETS {
-            self.buckets.clear();
+        self.forget(kind, |shared| shared.bucket.is_full(shared.size, now));
+        if self.count(kind) < BUCKETS {
+            return;
+        }
+        let same = self
+            .buckets
+            .iter()
+            .filter(|((_, name), _)| of_project(name) == kind);
+        let mut asked: Vec<Instant> = same.map(|(_, shared)| shared.asked).collect();
+        asked.sort();
+        let oldest = asked[asked.len() / 8];
+        self.forget(kind, |shared| shared.asked <= oldest);
+    }
+
+    fn count(&self, of_projects: bool) -> usize {
+        match of_projects {
+            true => self.projects,
+            false => self.buckets.len() - self.projects,
         }
     }
+
+    fn forget(&mut self, of_projects: bool, which: impl Fn(&mut Shared) -> bool) {
+        let projects = &mut self.projects;
+        self.buckets.retain(|(_, name), shared| {
+            let goes = of_project(name) == of_projects && which(shared);
+            *projects -= usize::from(goes && of_projects);
+            !goes
+        });
+    }
+}
+
+/// Whether a bucket is a project's, by the name that gateways give it.
+fn of_project(bucket: &str) -> bool {
+    bucket.split('/').nth(2) == Some(Per::Project.as_str())
 }
 
 impl Shared {
