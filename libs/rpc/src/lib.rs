@@ -56,5 +56,5 @@ pub use failure::{Code, DOMAIN, Failure, Reason, status};
 pub use raw::Raw;
 pub use remote::{Bearer, Endpoint, FixedList, RemoteOptions, Resolver, TransportOptions};
 pub use serve::{Layered, Limits};
-pub use tls::{PeerIdentity, Tls, TlsError, TlsOptions};
+pub use tls::{PeerIdentity, Tls, TlsError, TlsOptions, Trust};
 pub use view::{Parts, View, view_from_proto, view_to_proto};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use commonplace_node::{Channels, Node, NodeError, NodeOptions};
-use commonplace_rpc::{Bearer, Channel, RemoteOptions, Tls, context};
+use commonplace_rpc::{Bearer, Channel, RemoteOptions, Tls, Trust, context};
 use commonplace_storage::StorageError;
 use commonplace_types::{SystemClock, TenantName};
 
@@ -94,10 +94,11 @@ impl Session {
 pub fn remote(global: &Global, server: &str) -> anyhow::Result<Channel> {
     let settings = settings(global)?;
     let secure = server.starts_with("https");
-    let tls = match secure && settings.tls.is_on() {
-        true => Some(Tls::start(&settings.tls, None)?),
-        false => None,
-    };
+    let own = secure && settings.tls.has_certificate();
+    let tls = own.then(|| Tls::start(&settings.tls, None)).transpose()?;
+    // Who shows a key or a token needs no certificate, only whom to believe.
+    let trust = (secure && !own).then(|| Trust::load(&settings.tls.authority));
+    let trust = trust.transpose()?;
     let bearer = bearer(global)?;
     // The name of a service is believed of whoever shows its certificate, and counts before no other proof.
     let roles = tls.as_ref().map(|tls| tls.identity().roles);
@@ -112,6 +113,7 @@ pub fn remote(global: &Global, server: &str) -> anyhow::Result<Channel> {
         // Somebody is waiting to be told that there is no server.
         patience: Duration::from_secs(2),
         tls,
+        trust,
         bearer,
         ..RemoteOptions::default()
     };

@@ -78,16 +78,17 @@ async fn dial(endpoint: &Endpoint, options: &RemoteOptions) -> io::Result<Connec
     if !endpoint.secure {
         return handshake(stream, options).await;
     }
-    let tls = options.tls.as_ref().ok_or_else(|| {
-        io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "https needs certificates (tls.certificate, tls.key, tls.authority)",
-        )
-    })?;
-    let config = tls
-        .current()
-        .client(options.peer_role.as_deref())
-        .map_err(io::Error::other)?;
+    let config = match (&options.tls, &options.trust) {
+        (Some(tls), _) => {
+            let config = tls.current().client(options.peer_role.as_deref());
+            config.map_err(io::Error::other)?
+        }
+        (None, Some(trust)) => trust.client(),
+        (None, None) => {
+            let text = "https needs certificates (tls.certificate, tls.key, tls.authority)";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+    };
     let host = endpoint.name.as_ref().unwrap_or(&endpoint.host).clone();
     let name = ServerName::try_from(host).map_err(io::Error::other)?;
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));

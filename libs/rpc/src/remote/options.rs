@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Bearer;
 use crate::Compression;
-use crate::tls::Tls;
+use crate::tls::{Tls, Trust};
 
 /// How remote services are reached.
 #[derive(Debug, Clone)]
@@ -29,8 +29,10 @@ pub struct RemoteOptions {
     pub compression: Compression,
     /// Shorter messages go as they are.
     pub compress_from: usize,
-    /// Our certificate and whom we trust; needed for `https` addresses.
+    /// Our certificate and whom we trust; this or `trust` is needed for `https` addresses.
     pub tls: Option<Tls>,
+    /// Whom we trust where we have no certificate.
+    pub trust: Option<Trust>,
     /// The role that the peer's certificate must carry. Without one its name must be the address's host.
     pub peer_role: Option<String>,
     /// A token or key that is shown with every call.
@@ -149,6 +151,7 @@ impl TransportOptions {
             compression: self.compression,
             compress_from: self.compress_from_bytes,
             tls: None,
+            trust: None,
             peer_role: None,
             bearer: None,
             health_service: None,

@@ -51,6 +51,11 @@ impl Default for TlsOptions {
 }
 
 impl TlsOptions {
+    /// Whether a certificate of our own is named.
+    pub fn has_certificate(&self) -> bool {
+        self.certificate != Path::new("") || self.key != Path::new("")
+    }
+
     /// Whether TLS is asked for at all.
     pub fn is_on(&self) -> bool {
         let off = Path::new("");
@@ -118,17 +123,6 @@ pub(crate) struct Files {
 
 impl Files {
     pub(crate) fn read(options: &TlsOptions) -> Result<Self, TlsError> {
-        let read = |field, path: &Path| {
-            if path == Path::new("") {
-                return Err(TlsError::Missing { field });
-            }
-            let unreadable = |cause| TlsError::Unreadable {
-                field,
-                path: path.to_owned(),
-                cause,
-            };
-            std::fs::read(path).map_err(unreadable)
-        };
         Ok(Self {
             certificate: read("certificate", &options.certificate)?,
             key: read("key", &options.key)?,
@@ -138,6 +132,18 @@ impl Files {
             },
         })
     }
+}
+
+/// Reads the file that a setting names.
+pub(super) fn read(field: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
+    if path == Path::new("") {
+        return Err(TlsError::Missing { field });
+    }
+    std::fs::read(path).map_err(|cause| TlsError::Unreadable {
+        field,
+        path: path.to_owned(),
+        cause,
+    })
 }
 
 /// What was made of the files.
@@ -292,7 +298,7 @@ fn certificates(
     }
 }
 
-fn roots(path: &Path, bytes: &[u8]) -> Result<RootCertStore, TlsError> {
+pub(super) fn roots(path: &Path, bytes: &[u8]) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates("authority", path, bytes)? {
         roots.add(certificate).map_err(|error| TlsError::Refused {

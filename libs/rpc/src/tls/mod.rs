@@ -10,9 +10,11 @@ mod der;
 mod identity;
 mod load;
 mod reload;
+mod trust;
 mod verify;
 
 pub use identity::PeerIdentity;
 pub use load::{TlsError, TlsOptions};
 pub use reload::Tls;
+pub use trust::Trust;
 pub(crate) use verify::explain;

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use commonplace_rpc::server::{Server, ServerOptions};
 use commonplace_rpc::{
-    AllowList, Channel, Code, Failure, Layered, Limits, RemoteOptions, Tls, TlsOptions, context,
+    AllowList, Channel, Code, Failure, Layered, Limits, RemoteOptions, Tls, TlsOptions, Trust,
+    context,
 };
 use commonplace_telemetry::Metrics;
 
@@ -63,6 +64,39 @@ async fn a_role_that_may_call_is_let_in_and_known() {
     );
     read(&channel).await.unwrap();
     assert_eq!(seen.load(Ordering::SeqCst), 1);
+}
+
+/// Where a port asks for no certificate, whoever trusts its authority may call, and nobody else's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_without_a_certificate_knows_whom_it_calls() {
+    let (authority, other) = (Authority::new("gateway"), Authority::new("other"));
+    let files = Files::new("gateway", &authority);
+    let open = TlsOptions {
+        optional: true,
+        ..files.options.clone()
+    };
+    let options = ServerOptions {
+        tls: Some(Tls::start(&open, None).unwrap()),
+        ..ServerOptions::default()
+    };
+    let server = Server::bind_with("127.0.0.1:0", options).await.unwrap();
+    let service = tower::service_fn(|_: http::Request<tonic::body::Body>| async { Ok(message()) });
+    server.open(Layered::new(service, Limits::default(), Metrics::new()));
+    let address = format!("https://localhost:{}", server.address().port());
+    let trusting = |trust: Trust| {
+        let options = RemoteOptions {
+            trust: Some(trust),
+            patience: Duration::from_millis(300),
+            ..self::options()
+        };
+        Channel::remote(std::slice::from_ref(&address), &options).unwrap()
+    };
+    let trust = Trust::load(&files.options.authority).unwrap();
+    read(&trusting(trust)).await.unwrap();
+    files.trust(&[&other]);
+    let trust = Trust::load(&files.options.authority).unwrap();
+    let failed = read(&trusting(trust)).await.unwrap_err();
+    assert_eq!(failed.code, Code::Unavailable, "{failed:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
