@@ -311,6 +311,11 @@ fn send_on(call: &Call, headers: &mut HeaderMap) {
     };
     put("x-request-id", &call.request_id);
     put("traceparent", &call.trace.to_string());
+    match &call.trace_state {
+        Some(state) => drop(headers.insert("tracestate", state.clone())),
+        // Of another trace than the one that goes on.
+        None => drop(headers.remove("tracestate")),
+    }
 }
 
 /// A span as a `grpc-timeout` value: at most 8 digits and a unit.

@@ -10,11 +10,15 @@ use std::time::{Duration, Instant};
 
 pub use commonplace_telemetry::Trace;
 use commonplace_types::{Principal, ProjectName, Right, TenantName};
+use http::{HeaderMap, HeaderValue};
 
 use crate::access::{self, Asked, Authorize};
 use crate::methods::Method;
 use crate::view::View;
 use crate::{Code, Failure};
+
+/// Most bytes of `tracestate` that are passed on: what W3C asks of everybody.
+const TRACE_STATE_BYTES: usize = 512;
 
 tokio::task_local! {
     static CALL: Call;
@@ -29,6 +33,8 @@ pub struct Call {
     pub request_id: String,
     /// Where it stands in its trace.
     pub trace: Trace,
+    /// What other systems say of the trace (`tracestate` of W3C), passed on as it came.
+    pub trace_state: Option<HeaderValue>,
     /// Whose data it is about.
     pub tenant: TenantName,
     /// Who it is made for; none where a service works in its own name.
@@ -52,6 +58,7 @@ impl Call {
             deadline: deadline.map(|span| Instant::now() + span),
             request_id: uuid::Uuid::new_v4().to_string(),
             trace: Trace::start(),
+            trace_state: None,
             tenant: TenantName::default_tenant(),
             principal: None,
             view: View::Whole,
@@ -61,6 +68,24 @@ impl Call {
             peer: None,
         }
     }
+
+    /// Goes on with the trace that the headers of a request name, if they name one.
+    pub fn follow(&mut self, headers: &HeaderMap) {
+        let parent = headers.get("traceparent").and_then(|v| v.to_str().ok());
+        if let Some(trace) = parent.and_then(Trace::parse) {
+            self.trace = trace.child();
+            self.trace_state = trace_state(headers);
+        }
+    }
+}
+
+/// All of it in one value, as several headers may hold it; too much of it is left out.
+fn trace_state(headers: &HeaderMap) -> Option<HeaderValue> {
+    let told = headers.get_all("tracestate").iter();
+    let told: Vec<&[u8]> = told.map(HeaderValue::as_bytes).collect();
+    let all = told.join(&b',');
+    let fits = (1..=TRACE_STATE_BYTES).contains(&all.len());
+    fits.then(|| HeaderValue::from_bytes(&all).ok()).flatten()
 }
 
 /// Runs a future as part of a call.
@@ -197,6 +222,32 @@ pub fn request_id() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_others_say_of_a_trace_comes_along_with_it() {
+        let parent = Trace::start().to_string();
+        let follow = |parent: &str, state: &[&str]| {
+            let mut headers = HeaderMap::new();
+            headers.insert("traceparent", parent.parse().unwrap());
+            for one in state {
+                headers.append("tracestate", one.parse().unwrap());
+            }
+            let mut call = Call::root(None);
+            call.follow(&headers);
+            let state = call.trace_state;
+            (
+                call.trace.trace_id(),
+                state.map(|state| state.to_str().unwrap().to_owned()),
+            )
+        };
+        let (id, state) = follow(&parent, &["a=1", "b=2,c=3"]);
+        assert!(parent.contains(&id));
+        assert_eq!(state.unwrap(), "a=1,b=2,c=3");
+        assert_eq!(follow(&parent, &[&"a".repeat(513)]).1, None);
+        let (id, state) = follow("no trace", &["a=1"]);
+        assert!(!parent.contains(&id));
+        assert_eq!(state, None);
+    }
 
     #[tokio::test]
     async fn an_inner_deadline_never_outlasts_the_outer() {

@@ -373,8 +373,6 @@ pub(crate) fn read_call(headers: &HeaderMap, limits: &Limits) -> Call {
     if let Some(id) = header("x-request-id").filter(|id| !id.is_empty() && id.len() <= 128) {
         call.request_id = id.to_owned();
     }
-    if let Some(trace) = header("traceparent").and_then(Trace::parse) {
-        call.trace = trace.child();
-    }
+    call.follow(headers);
     call
 }

@@ -8,7 +8,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use commonplace_rpc::audit::PeerAddress;
-use commonplace_rpc::context::{self, Call, Trace};
+use commonplace_rpc::context::{self, Call};
 use commonplace_rpc::methods::{self, Method};
 use commonplace_telemetry::{Metrics, latency_buckets, names, trace_of};
 use commonplace_types::Right;
@@ -162,9 +162,7 @@ fn call_of(headers: &HeaderMap) -> Call {
     if let Some(id) = header("x-request-id").filter(|id| !id.is_empty() && id.len() <= ID_BYTES) {
         call.request_id = id.to_owned();
     }
-    if let Some(trace) = header("traceparent").and_then(Trace::parse) {
-        call.trace = trace.child();
-    }
+    call.follow(headers);
     call
 }
 
