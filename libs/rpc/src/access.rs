@@ -12,10 +12,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::{Buf, Bytes, BytesMut};
 use commonplace_types::{Digest, Principal, ProjectName, Right};
+use http::Request;
 use http_body::Frame;
 use http_body_util::BodyExt;
 use tonic::body::Body;
 
+use crate::compression::Inflow;
 use crate::methods::Method;
 use crate::server::MESSAGE_BYTES;
 use crate::view::View;
@@ -83,7 +85,11 @@ const DRAINED_FOR: Duration = Duration::from_millis(100);
 
 /// Reads what is left of a refused call, within bounds. HTTP/2 resets a stream that is answered before its caller
 /// has sent all of it, and ends the connection of a caller who met many resets.
-pub(crate) async fn drain(mut body: Body) {
+pub(crate) async fn drain(request: Request<Body>) {
+    if let Some(inflow) = Inflow::of(request.extensions()) {
+        inflow.unwanted();
+    }
+    let mut body = request.into_body();
     let rest = async {
         let mut read = 0;
         while let Some(Ok(frame)) = body.frame().await {
@@ -103,16 +109,26 @@ pub(crate) struct Opened {
     pub(crate) body: Body,
 }
 
-/// Reads the first message of a call. Compressed ones were opened at the port.
+/// Reads the first message of a call; of one that cannot be read, the body is left as far as it was not read.
+/// Compressed ones were opened at the port.
 /// Error: INVALID_ARGUMENT if there is none or it cannot be read, RESOURCE_EXHAUSTED if it is too long.
-pub(crate) async fn open(mut body: Body) -> Result<Opened, Failure> {
+pub(crate) async fn open(body: &mut Body) -> Result<Opened, Failure> {
+    open_within(body, |_| Ok(())).await
+}
+
+/// The same, as long as there is `room` for so many bytes. Error: also what `room` says.
+pub(crate) async fn open_within(
+    body: &mut Body,
+    mut room: impl FnMut(usize) -> Result<(), Failure>,
+) -> Result<Opened, Failure> {
     let mut read = BytesMut::new();
     let mut whole: Option<Bytes> = None;
     loop {
         let have = whole.as_ref().map_or(&read[..], |bytes| &bytes[..]);
+        let have_bytes = have.len();
         if let Some(end) = end_of_first(have)? {
             let bytes = whole.unwrap_or_else(|| read.freeze());
-            return rejoin(bytes, end, body);
+            return rejoin(bytes, end, std::mem::take(body));
         }
         let Some(frame) = body.frame().await else {
             return Err(unreadable("it ended before its first message did"));
@@ -121,6 +137,7 @@ pub(crate) async fn open(mut body: Body) -> Result<Opened, Failure> {
         let Ok(data) = frame.into_data() else {
             return Err(unreadable("it ended before its first message did"));
         };
+        room(have_bytes + data.len())?;
         // Most calls are one piece, which is then not copied.
         match whole.take() {
             None if read.is_empty() => whole = Some(data),

@@ -11,6 +11,7 @@
 //! Source: gRPC's documents on compression and on its protocol over HTTP/2.
 
 mod encoding;
+mod inflow;
 mod messages;
 
 use std::convert::Infallible;
@@ -26,6 +27,7 @@ use tower::Service;
 
 use crate::{Code, Failure};
 pub(crate) use encoding::Encoding;
+pub(crate) use inflow::Inflow;
 use messages::Messages;
 
 /// What a body's compressed messages are compressed with.
@@ -104,7 +106,7 @@ impl Asking {
         match encoding_of(answer.headers()) {
             Ok(Some(encoding)) => {
                 answer.headers_mut().remove(ENCODING);
-                answer.map(|body| Body::new(Messages::open(body, encoding)))
+                answer.map(|body| Body::new(Messages::open(body, encoding, Inflow::default())))
             }
             Ok(None) => answer,
             Err(failure) => failure.into_status().into_http(),
@@ -150,7 +152,9 @@ where
             Ok(None) => request,
             Ok(Some(encoding)) => {
                 request.headers_mut().remove(ENCODING);
-                request.map(|body| Body::new(Messages::open(body, encoding)))
+                let inflow = Inflow::default();
+                request.extensions_mut().insert(inflow.clone());
+                request.map(|body| Body::new(Messages::open(body, encoding, inflow)))
             }
             Err(failure) => {
                 let mut answer = failure.into_status().into_http();

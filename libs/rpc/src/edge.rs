@@ -13,18 +13,19 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use commonplace_telemetry::Metrics;
 use commonplace_types::{Principal, ProjectName};
 use http::{HeaderMap, HeaderName, Request, Response};
 use http_body::Frame;
-use tokio::sync::Semaphore;
 use tonic::body::Body;
 use tower::ServiceExt;
 
 use crate::access;
 use crate::admission::Admission;
 use crate::channel::{out_of_time, parse_grpc_timeout};
+use crate::compression::Inflow;
+use crate::intake::{Claim, Intake, IntakeOptions};
 use crate::measure::{Measure, TRACEPARENT};
 use crate::methods::{self, Method, Over, method};
 use crate::serve::{grpc_status, read_call, traced};
@@ -62,22 +63,22 @@ pub struct Edge {
     rates: Option<Arc<dyn Rates>>,
     metrics: Arc<Metrics>,
     /// Calls that are read, wait or run, all together.
-    arriving: Arc<Semaphore>,
+    intake: Arc<Intake>,
 }
 
 impl Edge {
-    /// `most`: calls that are being read, wait or run at most.
+    /// `intake`: what may be read, wait or run at most.
     pub fn new(
         admission: Admission,
         rates: Option<Arc<dyn Rates>>,
         metrics: Arc<Metrics>,
-        most: usize,
+        intake: IntakeOptions,
     ) -> Self {
         Self {
             admission,
             rates,
             metrics,
-            arriving: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))),
+            intake: Intake::new(intake),
         }
     }
 
@@ -93,27 +94,38 @@ impl Edge {
         &self,
         channel: Channel,
         request: Request<Body>,
-    ) -> Result<Response<Body>, Failure> {
+    ) -> Result<Response<Body>, Refused> {
         let method = method(request.uri().path());
+        let principal = request.extensions().get::<Arc<Principal>>().cloned();
+        let claim = match self.intake.enter(principal.as_deref()) {
+            Ok(claim) => claim,
+            Err(failure) => return Err(Refused::new(failure, request)),
+        };
+        let metered = principal.filter(|principal| !principal.is_service());
+        let meter = self.rates.clone().zip(metered);
+        if let Some((rates, principal)) = &meter {
+            let asked = match method.access.is_none() {
+                true => rates.take(principal, method, None, 0).await,
+                false => rates.check(principal, method).await,
+            };
+            if let Err(failure) = asked {
+                return Err(Refused::new(failure, request));
+            }
+        }
         if method.access.is_none() {
             return Ok(pass(channel, request).await);
         }
-        let arriving = self.arriving.clone().try_acquire_owned();
-        let _arriving = arriving.map_err(|_| crate::serve::too_many())?;
         let deadline = deadline_of(request.headers());
         // However long a caller would wait for its answer, it does not hold a place with half a message for as long.
         let patience = Instant::now() + Limits::default().default_timeout;
         let patience = deadline.map_or(patience, |deadline| deadline.min(patience));
-        let principal = request.extensions().get::<Arc<Principal>>().cloned();
-        let metered = principal.filter(|principal| !principal.is_service());
-        let meter = self.rates.clone().zip(metered);
-        if let Some((rates, principal)) = &meter {
-            rates.check(principal, method).await?;
-        }
-        let request = read(method, request, patience, meter).await?;
-        let permit = self.admission.admit(method, deadline).await?;
+        let request = read(method, request, patience, (&claim, meter)).await?;
+        let permit = match self.admission.admit(method, deadline).await {
+            Ok(permit) => permit,
+            Err(failure) => return Err(Refused::new(failure, request)),
+        };
         if method.client_streaming || method.server_streaming {
-            drop(permit);
+            drop((permit, claim));
             return Ok(pass(channel, request).await);
         }
         let answer = pass(channel, request).await;
@@ -135,38 +147,85 @@ impl Edge {
     }
 }
 
+/// A call that goes no further, and what was not read of it.
+struct Refused {
+    failure: Box<Failure>,
+    rest: Box<Request<Body>>,
+}
+
+impl Refused {
+    fn new(failure: Failure, rest: Request<Body>) -> Self {
+        Self {
+            failure: Box::new(failure),
+            rest: Box::new(rest),
+        }
+    }
+}
+
 type Meter = Option<(Arc<dyn Rates>, Arc<Principal>)>;
 
 /// Reads the first message, and counts the call. Error: it cannot be read in time, or is one too many.
 async fn read(
     method: &'static Method,
-    request: Request<Body>,
+    mut request: Request<Body>,
     patience: Instant,
+    (claim, meter): (&Arc<Claim>, Meter),
+) -> Result<Request<Body>, Refused> {
+    let inflow = Inflow::of(request.extensions()).cloned();
+    if let Some(inflow) = &inflow {
+        inflow.counted(claim);
+    }
+    let opened = access::open_within(request.body_mut(), |bytes| claim.hold(bytes));
+    let opened = tokio::time::timeout_at(patience.into(), opened);
+    let opened = match opened.await.unwrap_or_else(|_| Err(out_of_time())) {
+        Ok(opened) => opened,
+        Err(failure) => return Err(Refused::new(failure, request)),
+    };
+    *request.body_mut() = opened.body;
+    let bytes = opened.message.len() as u64;
+    let (project, meter) = match count(method, &opened.message, meter).await {
+        Ok(counted) => counted,
+        Err(failure) => return Err(Refused::new(failure, request)),
+    };
+    if !method.client_streaming {
+        return Ok(request);
+    }
+    if let Some(inflow) = inflow {
+        inflow.at_most(STREAMED_BYTES);
+    }
+    let count: Box<dyn Fn(u64) + Send> = match meter {
+        Some((rates, principal)) => {
+            Box::new(move |bytes| rates.more(&principal, method, project.as_ref(), bytes))
+        }
+        None => Box::new(|_| {}),
+    };
+    Ok(request.map(|body| {
+        Body::new(Counted {
+            body,
+            known: bytes,
+            count,
+            lengths: Lengths::default(),
+        })
+    }))
+}
+
+/// Counts a call by its first message. Gives over which project, and who counts what comes after.
+async fn count(
+    method: &'static Method,
+    message: &[u8],
     meter: Meter,
-) -> Result<Request<Body>, Failure> {
-    let (head, body) = request.into_parts();
-    let opened = tokio::time::timeout_at(patience.into(), access::open(body));
-    let opened = opened.await.map_err(|_| out_of_time())??;
+) -> Result<(Option<ProjectName>, Meter), Failure> {
     let Some((rates, principal)) = meter else {
-        return Ok(Request::from_parts(head, opened.body));
+        return Ok((None, None));
     };
     let project = match method.access.as_ref().map(|access| &access.over) {
-        Some(Over::Project(path)) => Some(access::project_of(&opened.message, path)?),
+        Some(Over::Project(path)) => Some(access::project_of(message, path)?),
         _ => None,
     };
-    let bytes = opened.message.len() as u64;
-    rates
-        .take(&principal, method, project.as_ref(), bytes)
-        .await?;
-    if !method.client_streaming {
-        return Ok(Request::from_parts(head, opened.body));
-    }
-    let counted = Counted {
-        body: opened.body,
-        known: bytes,
-        count: Box::new(move |bytes| rates.more(&principal, method, project.as_ref(), bytes)),
-    };
-    Ok(Request::from_parts(head, Body::new(counted)))
+    let bytes = message.len() as u64;
+    let taken = rates.take(&principal, method, project.as_ref(), bytes);
+    taken.await?;
+    Ok((project, Some((rates, principal))))
 }
 
 /// Of a call's headers what its span tells.
@@ -203,12 +262,62 @@ fn deadline_of(headers: &HeaderMap) -> Option<Instant> {
     }
 }
 
+/// Longest message of a stream after its first: they are made in pieces of a megabyte.
+const STREAMED_BYTES: usize = 2 << 20;
+
 /// The messages of a stream, whose bytes are counted as they come.
 struct Counted {
     body: Body,
     /// Of these bytes it is known already that they come.
     known: u64,
     count: Box<dyn Fn(u64) + Send>,
+    lengths: Lengths,
+}
+
+/// Follows the messages of a stream by their heads.
+#[derive(Debug, Default)]
+struct Lengths {
+    head: Vec<u8>,
+    /// Bytes of the present message that are to come.
+    left: usize,
+    /// The first message was seen.
+    begun: bool,
+}
+
+impl Lengths {
+    /// Looks at the next bytes. Error: they begin a message that is too long.
+    fn follow(&mut self, mut bytes: &[u8]) -> Result<(), Failure> {
+        while !bytes.is_empty() {
+            if self.left > 0 {
+                let passed = bytes.len().min(self.left);
+                self.left -= passed;
+                bytes = &bytes[passed..];
+                continue;
+            }
+            let missing = 5 - self.head.len();
+            let (head, rest) = bytes.split_at(bytes.len().min(missing));
+            self.head.extend_from_slice(head);
+            bytes = rest;
+            let Some((_, mut length)) = self.head.split_first().filter(|_| self.head.len() == 5)
+            else {
+                return Ok(());
+            };
+            self.left = length.get_u32() as usize;
+            self.head.clear();
+            if std::mem::replace(&mut self.begun, true) && self.left > STREAMED_BYTES {
+                return Err(too_long());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn too_long() -> Failure {
+    Failure::new(Code::ResourceExhausted, "MESSAGE_TOO_LARGE")
+        .metadata("limit_bytes", STREAMED_BYTES)
+        .message(format!(
+            "a message of the stream is larger than {STREAMED_BYTES} bytes; send it in parts"
+        ))
 }
 
 impl http_body::Body for Counted {
@@ -227,6 +336,11 @@ impl http_body::Body for Counted {
             let new = bytes.saturating_sub(self.known);
             self.known = self.known.saturating_sub(bytes);
             (self.count)(new);
+            let followed = self.lengths.follow(data);
+            if let Err(failure) = followed {
+                self.body = Body::empty();
+                return Poll::Ready(Some(Err(failure.into_status())));
+            }
         }
         polled
     }
@@ -257,8 +371,13 @@ impl Guarded {
         let method = methods::name(request.uri().path());
         let head = told(request.headers());
         async move {
-            let answer = edge.answer(channel, request).await;
-            answer.unwrap_or_else(|failure| edge.refuse(method, &head, failure))
+            match edge.answer(channel, request).await {
+                Ok(answer) => answer,
+                Err(refused) => {
+                    access::drain(*refused.rest).await;
+                    edge.refuse(method, &head, *refused.failure)
+                }
+            }
         }
     }
 }

@@ -201,8 +201,11 @@ where
         let Some(permit) = self.admit(request.uri().path()) else {
             metrics.call_refused(method);
             let measure = Measure::server(metrics, method, request.headers(), &mut call);
-            let answer = too_many().into_status().into_http();
-            return Box::pin(std::future::ready(Ok(traced(answer, measure, call.trace))));
+            return Box::pin(async move {
+                access::drain(request).await;
+                let answer = too_many().into_status().into_http();
+                Ok(traced(answer, measure, call.trace))
+            });
         };
         let deadline = call.deadline;
         // A stream without a deadline of its own goes on; only its head must come in time.
@@ -219,7 +222,14 @@ where
         Box::pin(async move {
             let deadline = deadline.unwrap_or(started + Duration::from_secs(3_600));
             let answer = match tokio::time::timeout_at(deadline.into(), served).await {
-                Ok(Ok(answer)) => answer,
+                Ok(Ok(Served::Answer(answer))) => answer,
+                Ok(Ok(Served::Refusal(failure, request))) => {
+                    // Whoever is refused keeps nobody out while the rest of the call is read.
+                    drop(permit);
+                    access::drain(*request).await;
+                    let answer = failure.into_status().into_http();
+                    return Ok(traced(answer, measure, trace));
+                }
                 Ok(Err(never)) => match never {},
                 Err(_) => out_of_time().into_status().into_http(),
             };
@@ -235,13 +245,20 @@ pub(crate) fn traced(mut answer: Response<Body>, measure: Measure, trace: Trace)
     answer
 }
 
+/// What became of a call.
+enum Served {
+    Answer(Response<Body>),
+    /// It was not let in; there may be more of it to be read.
+    Refusal(Box<Failure>, Box<Request<Body>>),
+}
+
 /// Asks who calls and whether they may, then serves.
 async fn serve<S>(
     mut inner: S,
     mut request: Request<Body>,
     mut call: Call,
     (authorize, recorder): (Option<Arc<dyn Authorize>>, Option<Recorder>),
-) -> Result<Response<Body>, Infallible>
+) -> Result<Served, Infallible>
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
 {
@@ -250,7 +267,8 @@ where
             call.tenant = principal.tenant.clone();
             call.principal = Some(principal.clone());
         }
-        return context::scope(call, inner.call(request)).await;
+        let answer = context::scope(call, inner.call(request)).await?;
+        return Ok(Served::Answer(answer));
     };
     let watch = Watch::new(recorder, request.extensions(), &mut call);
     let admitted = admit(&authorize, &mut request, &mut call).await;
@@ -263,18 +281,15 @@ where
     });
     let (pending, again) = match let_in {
         Ok(let_in) => let_in,
-        Err(failure) => {
-            access::drain(request.into_body()).await;
-            return Ok(failure.into_status().into_http());
-        }
+        Err(failure) => return Ok(Served::Refusal(Box::new(failure), Box::new(request))),
     };
     call.authorize = Some(authorize);
     let answer = context::scope(call, inner.call(request)).await?;
     let answer = pending.answered(answer).await;
-    Ok(match again {
+    Ok(Served::Answer(match again {
         Some(again) => again.guard(answer),
         None => answer,
-    })
+    }))
 }
 
 /// Gives what to ask again while a stream goes on.
@@ -307,7 +322,7 @@ async fn admit(
         Over::Tenant => (right, false, None),
         Over::Service => (Right::Member, false, None),
         Over::Project(path) => {
-            let opened = access::open(std::mem::take(request.body_mut())).await?;
+            let opened = access::open(request.body_mut()).await?;
             *request.body_mut() = opened.body;
             let project = access::project_of(&opened.message, path)?;
             (right, access.parts, Some(project))

@@ -26,6 +26,9 @@ pub struct Options {
     pub max_json_bytes: usize,
     /// Bytes of all JSON bodies together that are being read or served; more are refused for the moment.
     pub max_json_bytes_in_flight: usize,
+    /// Bytes beyond 64 KiB each of all calls' messages together that are being read or served, half of them of one
+    /// caller; more are refused for the moment. What they take in memory is a small multiple. At least 130 MiB.
+    pub max_message_bytes_in_flight: usize,
     /// Seconds that a call may take, body included, when its caller sets no `grpc-timeout`.
     pub timeout_seconds: u64,
     /// Seconds that a body may take to arrive, whatever deadline its caller set.
@@ -45,6 +48,7 @@ impl Default for Options {
             compress_from_bytes: 16 << 10,
             max_json_bytes: 32 << 20,
             max_json_bytes_in_flight: 128 << 20,
+            max_message_bytes_in_flight: 512 << 20,
             timeout_seconds: 60,
             body_seconds: 60,
             min_body_bytes_per_ten_seconds: 1_024,

@@ -14,7 +14,9 @@ use commonplace_limits::{Limiter, PolicySource, Sharing};
 use commonplace_policy::Policies;
 use commonplace_rpc::audit::Recorder;
 use commonplace_rpc::server::Readiness;
-use commonplace_rpc::{Admission, AdmissionOptions, Channel, Edge, Layered, Limits, Tls, TlsError};
+use commonplace_rpc::{
+    Admission, AdmissionOptions, Channel, Edge, IntakeOptions, Layered, Limits, Tls, TlsError,
+};
 use commonplace_storage::{DataFolder, Place, PoolMetrics, StorageError};
 use commonplace_telemetry::{Metrics, Spans};
 use commonplace_types::{Clock, Invalid};
@@ -465,10 +467,14 @@ impl Start<'_> {
             ..AdmissionOptions::default()
         };
         let admission = Admission::new(&admission, metrics);
-        let most = options
-            .concurrent_calls
-            .saturating_add(3 * options.gateway.waiting_calls);
-        let edge = Edge::new(admission, Some(Arc::new(limiter)), metrics.clone(), most);
+        // One caller alone may have as many as run and wait.
+        let waiting = options.gateway.waiting_calls.saturating_mul(3);
+        let calls = options.concurrent_calls.saturating_add(waiting);
+        let intake = IntakeOptions {
+            calls: calls.saturating_mul(2),
+            bytes: options.gateway.max_message_bytes_in_flight,
+        };
+        let edge = Edge::new(admission, Some(Arc::new(limiter)), metrics.clone(), intake);
         Ok((edge, sharing))
     }
 

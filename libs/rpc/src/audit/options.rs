@@ -3,7 +3,7 @@
 use commonplace_types::{Invalid, TenantName};
 use serde::{Deserialize, Serialize};
 
-/// When a mutation is answered.
+/// When a change is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Answer {
@@ -16,7 +16,7 @@ pub enum Answer {
     Queued,
 }
 
-/// What becomes of a mutation whose record has no room.
+/// What becomes of a change whose record has no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnFull {
@@ -31,16 +31,16 @@ pub enum OnFull {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// When a mutation is answered: `kept`, when its record is on disk; `queued`, when it is queued in the process,
+    /// When a change is answered: `kept`, when its record is on disk; `queued`, when it is queued in the process,
     /// so that a crash may lose the last ones; `auto`: `kept` with `access.mode=required`, else `queued`.
     pub answer: Answer,
-    /// What becomes of a mutation whose record has no room, as the policy service was away for long: `refuse`, or
+    /// What becomes of a change whose record has no room, as the policy service was away for long: `refuse`, or
     /// `drop_and_count`, which serves it and records how many records are missing.
     pub on_full: OnFull,
-    /// Records of mutations that a process holds until they are kept, 100 to 1,000,000.
+    /// Records of changes that a process holds until they are kept, 100 to 1,000,000.
     pub queue: usize,
     /// Milliseconds that an answer waits for its record to be kept, 100 to 600,000; after that long without the
-    /// policy service mutations are refused before they begin.
+    /// policy service changes are refused before they begin.
     pub patience_ms: u64,
     /// Seconds within which denials that are alike are counted instead of recorded one by one, 1 to 3,600.
     pub window_seconds: u64,

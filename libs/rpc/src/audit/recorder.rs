@@ -31,8 +31,8 @@ const DENIALS: usize = 2_000;
 const TICK: Duration = Duration::from_millis(500);
 /// First and longest pause after a delivery that failed.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
-/// How long the last records may take when the process ends.
-const LAST: Duration = Duration::from_secs(5);
+/// How long the last records may take when the process ends: longer than one delivery, so that there is a second.
+const LAST: Duration = Duration::from_secs(8);
 
 /// Keeps what is recorded.
 #[async_trait]
@@ -171,6 +171,7 @@ impl Recorder {
         {
             delivering.abort();
             let left = self.inner.queue().len();
+            self.inner.numbers.lost.inc_by(left as u64);
             tracing::error!(left, "audit records were not kept before the process ended");
         }
     }

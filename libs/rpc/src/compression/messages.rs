@@ -8,6 +8,7 @@ use http_body::Frame;
 use tonic::{Status, body::Body};
 
 use super::encoding::{Encoding, Unopened};
+use super::inflow::Inflow;
 use crate::server::MESSAGE_BYTES;
 use crate::{Code, Failure};
 
@@ -27,6 +28,7 @@ pub(crate) struct Messages {
     body: Body,
     encoding: Encoding,
     work: Work,
+    inflow: Inflow,
     /// What came in and was not looked at yet.
     waiting: Bytes,
     place: Place,
@@ -45,19 +47,20 @@ enum Place {
 impl Messages {
     /// Messages of at least `floor` bytes get smaller, if they can.
     pub(crate) fn shrink(body: Body, encoding: Encoding, floor: usize) -> Self {
-        Self::new(body, encoding, Work::Shrink(floor))
+        Self::new(body, encoding, Work::Shrink(floor), Inflow::default())
     }
 
-    /// Compressed messages are opened.
-    pub(crate) fn open(body: Body, encoding: Encoding) -> Self {
-        Self::new(body, encoding, Work::Open)
+    /// Compressed messages are opened, as far as the inflow lets them.
+    pub(crate) fn open(body: Body, encoding: Encoding, inflow: Inflow) -> Self {
+        Self::new(body, encoding, Work::Open, inflow)
     }
 
-    fn new(body: Body, encoding: Encoding, work: Work) -> Self {
+    fn new(body: Body, encoding: Encoding, work: Work, inflow: Inflow) -> Self {
         Self {
             body,
             encoding,
             work,
+            inflow,
             waiting: Bytes::new(),
             place: Place::Head(BytesMut::new()),
         }
@@ -65,6 +68,9 @@ impl Messages {
 
     /// The next bytes to pass on, if there are some. Error: a message cannot be opened.
     fn step(&mut self) -> Result<Option<Bytes>, Status> {
+        if self.inflow.is_unwanted() {
+            self.place = Place::Pass(usize::MAX);
+        }
         while !self.waiting.is_empty() {
             let passed = match &mut self.place {
                 Place::Head(_) => self.head()?,
@@ -80,6 +86,8 @@ impl Messages {
                 Place::Hold(held, length) => {
                     let missing = *length - held.len();
                     held.put(self.waiting.split_to(self.waiting.len().min(missing)));
+                    let room = self.inflow.hold(held.len());
+                    room.map_err(Failure::into_status)?;
                     match held.len() == *length {
                         true => Some(self.changed()?),
                         false => None,
@@ -119,9 +127,7 @@ impl Messages {
             }
             return Ok(Some(passed));
         }
-        if length > MESSAGE_BYTES {
-            return Err(too_large());
-        }
+        self.inflow.check(length)?;
         self.place = Place::Hold(BytesMut::new(), length);
         match length {
             0 => self.changed().map(Some),
@@ -136,9 +142,9 @@ impl Messages {
             return Ok(Bytes::new());
         };
         match self.work {
-            Work::Open => match self.encoding.decompress(&message, MESSAGE_BYTES) {
+            Work::Open => match self.encoding.decompress(&message, self.inflow.most()) {
                 Ok(opened) => Ok(framed(false, &opened)),
-                Err(Unopened::TooLarge) => Err(too_large()),
+                Err(Unopened::TooLarge) => Err(too_large(self.inflow.most())),
                 Err(Unopened::Damaged(problem)) => Err(unreadable(self.encoding, &problem)),
             },
             Work::Shrink(_) => match self.encoding.compress(&message) {
@@ -173,11 +179,11 @@ fn framed(compressed: bool, message: &[u8]) -> Bytes {
     frame.freeze()
 }
 
-fn too_large() -> Status {
+pub(super) fn too_large(most: usize) -> Status {
     Failure::new(Code::ResourceExhausted, "MESSAGE_TOO_LARGE")
-        .metadata("limit_bytes", MESSAGE_BYTES)
+        .metadata("limit_bytes", most)
         .message(format!(
-            "a message is larger than {MESSAGE_BYTES} bytes once it is decompressed"
+            "a message is larger than {most} bytes once it is decompressed"
         ))
         .into_status()
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use commonplace_rpc::{Admission, AdmissionOptions, Channel, Code, Edge};
+use commonplace_rpc::{Admission, AdmissionOptions, Channel, Code, Edge, IntakeOptions};
 use commonplace_telemetry::Metrics;
 use http::{Request, Response};
 use tonic::body::Body;
@@ -46,7 +46,11 @@ fn gate(waiting: usize, wait: Duration) -> Gate {
             Ok::<Response<Body>, std::convert::Infallible>(message())
         }
     }));
-    let edge = Edge::new(admission.clone(), None, metrics.clone(), 100);
+    let intake = IntakeOptions {
+        calls: 200,
+        bytes: 0,
+    };
+    let edge = Edge::new(admission.clone(), None, metrics.clone(), intake);
     Gate {
         channel: edge.before(&behind),
         admission,

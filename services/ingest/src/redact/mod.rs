@@ -52,7 +52,7 @@ pub struct Pattern {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RedactionOptions {
-    /// Built-in rules that do not apply; see [`Redactor::rules`].
+    /// Built-in rules that do not apply; see docs/redaction.md.
     pub disabled_rules: Vec<String>,
     /// Patterns in addition to the built-in rules.
     pub patterns: Vec<Pattern>,
