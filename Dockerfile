@@ -11,10 +11,10 @@ FROM rust:1.95-bookworm AS build
 WORKDIR /source
 COPY . .
 ENV CARGO_INCREMENTAL=0 SOURCE_DATE_EPOCH=0
-RUN make release CARGO_TARGET_DIR=/target && strip --strip-all /target/release/com
+RUN make release CARGO_TARGET_DIR=/target && strip --strip-all /target/dist/com
 
 FROM gcr.io/distroless/cc-debian12:nonroot
-COPY --from=build /target/release/com /usr/local/bin/com
+COPY --from=build /target/dist/com /usr/local/bin/com
 ENV COM_DATA_DIR=/data COM_LISTEN=0.0.0.0:8083 COM_ACCESS__MODE=required
 VOLUME /data
 EXPOSE 8083

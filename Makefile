@@ -21,9 +21,9 @@ run: ## serve on port 8083 over ~/.local/share/commonplace
 	$(CARGO) build --release --locked -p commonplace-com
 	$(COM) serve
 
-release: ## the program, with the paths of this machine mapped away
+release: ## the program to ship, in target/dist: linked across crates, with the paths of this machine mapped away
 	RUSTFLAGS="--remap-path-prefix=$(CURDIR)=/commonplace --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo" \
-	$(CARGO) build --release --locked -p commonplace-com
+	$(CARGO) build --profile dist --locked -p commonplace-com
 
 test: ## every test: real model, real processes, a real Python client (a build of its own: 13 minutes)
 	$(CARGO) test --workspace --locked --no-run

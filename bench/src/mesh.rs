@@ -11,7 +11,7 @@ use commonplace_proto::ingest::IngestEventsRequest;
 use commonplace_proto::ingest::ingest_service_client::IngestServiceClient;
 use commonplace_proto::retrieval::RetrieveRequest;
 use commonplace_proto::retrieval::retrieval_service_client::RetrievalServiceClient;
-use commonplace_rpc::server;
+use commonplace_rpc::{Channel, server};
 use commonplace_tests::mesh::{Form, Mesh, MeshBuilder};
 
 use crate::corpus;
@@ -202,9 +202,14 @@ async fn filled(channels: &Channels) -> anyhow::Result<()> {
     }
 }
 
+/// As a task of the runtime, which is where programs call from: its main thread sleeps for every answer and is woken.
 async fn latency(channels: &Channels) -> anyhow::Result<Times> {
-    let mut client = RetrievalServiceClient::new(channels.retrieval.clone())
-        .max_decoding_message_size(server::MESSAGE_BYTES);
+    tokio::spawn(calls(channels.retrieval.clone())).await?
+}
+
+async fn calls(retrieval: Channel) -> anyhow::Result<Times> {
+    let mut client =
+        RetrievalServiceClient::new(retrieval).max_decoding_message_size(server::MESSAGE_BYTES);
     let mut times = Vec::new();
     for round in 0..QUERIES + 600 {
         let request = RetrieveRequest {

@@ -81,7 +81,7 @@ pub struct Global {
     /// Configuration file (TOML)
     #[arg(long, global = true, env = "COM_CONFIG")]
     pub config: Option<PathBuf>,
-    /// One setting, for example --set journal.group_events=2000; may be repeated
+    /// One setting, for example --set journal.queue_appends=2000; may be repeated
     #[arg(long = "set", global = true, value_name = "KEY=VALUE", value_parser = parse_setting)]
     pub settings: Vec<(String, String)>,
     /// Project to work in
@@ -297,6 +297,9 @@ pub struct Ingest {
     /// Files, folders (searched for files of the kind), repositories, or `-` for standard input
     #[arg(required = true)]
     pub paths: Vec<PathBuf>,
+    /// Of a repository, so many of its newest commits [default: all]
+    #[arg(long, value_name = "COMMITS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub newest: Option<u32>,
     /// Branch to write to
     #[arg(long, default_value = "main")]
     pub branch: String,

@@ -24,6 +24,45 @@ pub fn message<M: Message + Name>(message: &M) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Things in a list: for people a table, written when it is whole; for machines each as soon as it is there.
+pub struct Listing {
+    json: bool,
+    rows: Vec<Vec<String>>,
+}
+
+impl Listing {
+    /// Nothing yet.
+    pub fn new(json: bool, head: &[&str]) -> Self {
+        let head = head.iter().map(|word| (*word).to_owned()).collect();
+        Self {
+            json,
+            rows: vec![head],
+        }
+    }
+
+    /// One more thing; `row` says it in the words of the table.
+    pub fn add<M: Message + Name>(
+        &mut self,
+        thing: &M,
+        row: impl FnOnce(&M) -> Vec<String>,
+    ) -> anyhow::Result<()> {
+        if self.json {
+            return message(thing);
+        }
+        self.rows.push(row(thing));
+        Ok(())
+    }
+
+    /// There are no more.
+    pub fn end(self) {
+        match self.rows.len() {
+            _ if self.json => {}
+            1 => line("none"),
+            _ => table(&self.rows),
+        }
+    }
+}
+
 /// Writes an error to standard error.
 pub fn complain(text: &str) {
     let _ = writeln!(

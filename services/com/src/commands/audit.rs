@@ -18,7 +18,8 @@ use super::keys::kind_name;
 use crate::cli::Global;
 use crate::cli::audit::{Audit, Decision, List};
 use crate::failure::{FAILED, Known, Refused};
-use crate::{output, session};
+use crate::output::{self, Listing};
+use crate::session;
 
 type Client = AuditServiceClient<Channel>;
 
@@ -51,7 +52,7 @@ async fn list(global: &Global, client: &mut Client, arguments: List) -> anyhow::
     let head = [
         "record", "time", "decision", "who", "call", "project", "outcome", "times",
     ];
-    let mut rows = vec![head.map(String::from).to_vec()];
+    let mut listing = Listing::new(global.json, &head);
     while left > 0 {
         request.page_size = i32::try_from(left.min(1_000)).unwrap_or(1_000);
         let page = client
@@ -60,22 +61,14 @@ async fn list(global: &Global, client: &mut Client, arguments: List) -> anyhow::
             .into_inner();
         left = left.saturating_sub(page.records.len());
         for record in &page.records {
-            if global.json {
-                output::message(record)?;
-            } else {
-                rows.push(row(record));
-            }
+            listing.add(record, row)?;
         }
         if page.next_page_token.is_empty() {
             break;
         }
         request.page_token = page.next_page_token;
     }
-    match rows.len() {
-        _ if global.json => {}
-        1 => output::line("none"),
-        _ => output::table(&rows),
-    }
+    listing.end();
     Ok(())
 }
 

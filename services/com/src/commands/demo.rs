@@ -20,6 +20,8 @@ use crate::session::{self, Session};
 
 /// The same samples on every machine.
 const SEED: u64 = 7;
+/// Commits of the repository that are taken in: making their vectors is most of the work.
+const HISTORY: u32 = 60;
 /// Where the demonstration keeps its data unless told otherwise.
 const FOLDER: &str = ".commonplace-demo";
 /// Where in it the samples lie, to look at and to try commands on.
@@ -40,7 +42,9 @@ pub async fn run(global: &Global, arguments: Demo) -> anyhow::Result<()> {
     session::with_options(&options, async |session| {
         step(
             2,
-            "this repository's history, and the tracker and CI results of an invented web shop",
+            &format!(
+                "the newest {HISTORY} commits of this repository, and the tracker and CI results of an invented web shop"
+            ),
         );
         take_in(global, session, &arguments.repo, &options).await?;
         step(3, "indexing");
@@ -160,7 +164,10 @@ async fn take_in(
         author: "demo".into(),
         ..Default::default()
     };
-    let history = [ingest::Input::Repository(repository.to_owned())];
+    let history = [ingest::Input::Repository(
+        repository.to_owned(),
+        Some(HISTORY),
+    )];
     if let Err(error) = ingest::send_all(global, session, &header("git"), &history).await {
         output::note(&format!("no history was taken in: {error:#}"));
     }

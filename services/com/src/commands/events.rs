@@ -1,12 +1,12 @@
 //! `com events`, `com log`, `com journal`.
 
-use commonplace_proto::common::{Attribute, EventFilter};
+use commonplace_proto::common::{Attribute, Event, EventFilter};
 use commonplace_proto::journal::journal_service_client::JournalServiceClient;
 use commonplace_proto::journal::{ListCommitsRequest, QueryEventsRequest, VerifyChainRequest};
 
 use super::reference;
 use crate::cli::{Events, Global, Journal, Log};
-use crate::output::{self, CYAN, DIM, GREEN, paint};
+use crate::output::{self, CYAN, DIM, GREEN, Listing, paint};
 use crate::session;
 
 /// Most entries of one page.
@@ -39,25 +39,12 @@ pub async fn list(global: &Global, arguments: Events) -> anyhow::Result<()> {
             page_token: String::new(),
         };
         let mut left = arguments.limit as usize;
-        let mut rows = vec![
-            ["time", "type", "title", "record", "event"]
-                .map(String::from)
-                .to_vec(),
-        ];
+        let head = ["time", "type", "title", "record", "event"];
+        let mut listing = Listing::new(global.json, &head);
         while left > 0 {
             let page = client.query_events(request.clone()).await?.into_inner();
             for event in page.events.iter().take(left) {
-                if global.json {
-                    output::message(event)?;
-                    continue;
-                }
-                rows.push(vec![
-                    output::time(event.event_time.as_ref()),
-                    event.artifact_type.clone(),
-                    output::short(&event.title, 60),
-                    output::short(&event.record_id, 40),
-                    event.id.clone(),
-                ]);
+                listing.add(event, row)?;
             }
             left = left.saturating_sub(page.events.len());
             if page.next_page_token.is_empty() {
@@ -65,14 +52,20 @@ pub async fn list(global: &Global, arguments: Events) -> anyhow::Result<()> {
             }
             request.page_token = page.next_page_token;
         }
-        match rows.len() {
-            _ if global.json => {}
-            1 => output::line("none"),
-            _ => output::table(&rows),
-        }
+        listing.end();
         Ok(())
     })
     .await
+}
+
+fn row(event: &Event) -> Vec<String> {
+    vec![
+        output::time(event.event_time.as_ref()),
+        event.artifact_type.clone(),
+        output::short(&event.title, 60),
+        output::short(&event.record_id, 40),
+        event.id.clone(),
+    ]
 }
 
 /// `com log`

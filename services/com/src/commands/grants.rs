@@ -10,7 +10,8 @@ use commonplace_rpc::Channel;
 
 use crate::cli::Global;
 use crate::cli::access::{Grants, GrantsCreate, Right};
-use crate::{output, session};
+use crate::output::{self, Listing};
+use crate::session;
 
 type Client = AccessServiceClient<Channel>;
 
@@ -67,25 +68,19 @@ fn request(arguments: GrantsCreate) -> CreateGrantRequest {
 
 async fn list(global: &Global, client: &mut Client) -> anyhow::Result<()> {
     let head = ["grant", "to", "right", "over", "since", "by"];
-    let mut rows = vec![head.map(String::from).to_vec()];
+    let mut listing = Listing::new(global.json, &head);
     let mut request = ListGrantsRequest::default();
     loop {
         let page = client.list_grants(request.clone()).await?.into_inner();
         for grant in &page.grants {
-            if global.json {
-                output::message(grant)?;
-            } else {
-                rows.push(words(grant).to_vec());
-            }
+            listing.add(grant, |grant| words(grant).to_vec())?;
         }
         if page.next_page_token.is_empty() {
             break;
         }
         request.page_token = page.next_page_token;
     }
-    if !global.json {
-        output::table(&rows);
-    }
+    listing.end();
     Ok(())
 }
 

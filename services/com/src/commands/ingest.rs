@@ -28,8 +28,8 @@ const CHUNKS_WAITING: usize = 8;
 pub enum Input {
     /// A file.
     File(PathBuf),
-    /// A repository's history.
-    Repository(PathBuf),
+    /// A repository's history; if a number is given, so many of its newest commits.
+    Repository(PathBuf, Option<u32>),
     /// Standard input.
     Stdin,
     /// Text at hand, with the name it goes by.
@@ -43,7 +43,7 @@ impl Input {
     fn name(&self) -> String {
         match self {
             Self::File(path) => path.display().to_string(),
-            Self::Repository(path) => repository::name(path),
+            Self::Repository(path, _) => repository::name(path),
             Self::Stdin => "standard input".into(),
             Self::Text(name, _) => name.clone(),
             Self::Bytes(_) => "part of a history".into(),
@@ -66,7 +66,7 @@ pub struct Totals {
 
 /// `com ingest`
 pub async fn run(global: &Global, arguments: Ingest) -> anyhow::Result<()> {
-    let inputs = find(arguments.from, &arguments.paths)?;
+    let inputs = find(&arguments)?;
     session::with(global, async |session| {
         let header = ReportHeader {
             project: global.project.clone(),
@@ -205,7 +205,7 @@ async fn send(
     input: &Input,
 ) -> anyhow::Result<IngestSummary> {
     match input {
-        Input::Repository(path) => history(session, header, path).await,
+        Input::Repository(path, newest) => history(session, header, (path, *newest)).await,
         input => send_report(session, header, input).await,
     }
 }
@@ -244,7 +244,7 @@ async fn feed(input: &Input, pieces: mpsc::Sender<IngestReportRequest>) -> anyho
         Input::Stdin => tokio::task::spawn_blocking(move || pour_stdin(&pieces)).await?,
         Input::Text(_, text) => pour(text.as_bytes(), pieces, &ProgressBar::hidden()).await,
         Input::Bytes(bytes) => pour(bytes.as_slice(), pieces, &ProgressBar::hidden()).await,
-        Input::Repository(_) => Ok(()),
+        Input::Repository(..) => Ok(()),
     }
 }
 
@@ -296,11 +296,11 @@ const PART_BYTES: usize = 16 << 20;
 async fn history(
     session: &Session,
     header: ReportHeader,
-    path: &Path,
+    (path, newest): (&Path, Option<u32>),
 ) -> anyhow::Result<IngestSummary> {
     let (parts, mut waiting) = mpsc::channel::<Vec<u8>>(1);
     let repository = path.to_owned();
-    let reading = tokio::task::spawn_blocking(move || read_history(&repository, &parts));
+    let reading = tokio::task::spawn_blocking(move || read_history(&repository, newest, &parts));
     let bar = output::progress(0, "history", true);
     let mut total = IngestSummary::default();
     while let Some(part) = waiting.recv().await {
@@ -313,11 +313,16 @@ async fn history(
     Ok(total)
 }
 
-fn read_history(repository: &Path, parts: &mpsc::Sender<Vec<u8>>) -> anyhow::Result<()> {
+fn read_history(
+    repository: &Path,
+    newest: Option<u32>,
+    parts: &mpsc::Sender<Vec<u8>>,
+) -> anyhow::Result<()> {
     let mut git = Command::new("git")
         .arg("-C")
         .arg(repository)
         .args(commonplace_ingest::GIT_LOG_ARGUMENTS)
+        .args(newest.map(|count| format!("--max-count={count}")))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -379,13 +384,18 @@ fn merge(total: &mut IngestSummary, part: IngestSummary) {
 }
 
 /// Turns the paths of the command line into inputs; folders are searched, in the order of names.
-fn find(from: From, paths: &[PathBuf]) -> anyhow::Result<Vec<Input>> {
+fn find(arguments: &Ingest) -> anyhow::Result<Vec<Input>> {
+    let from = arguments.from;
+    let piped = arguments.paths.iter().any(|path| path == Path::new("-"));
+    if arguments.newest.is_some() && (from != From::Git || piped) {
+        return Err(Refused("`--newest` is for repositories (`--from git`)".into()).into());
+    }
     let mut inputs = Vec::new();
-    for path in paths {
+    for path in &arguments.paths {
         if path == Path::new("-") {
             inputs.push(Input::Stdin);
         } else if from == From::Git {
-            inputs.push(Input::Repository(path.clone()));
+            inputs.push(Input::Repository(path.clone(), arguments.newest));
         } else if path.is_dir() {
             search(path, from.format().1, &mut inputs)
                 .with_context(|| format!("cannot search {}", path.display()))?;

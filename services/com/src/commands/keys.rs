@@ -11,7 +11,8 @@ use commonplace_rpc::Channel;
 
 use crate::cli::Global;
 use crate::cli::access::{Keys, KeysCreate, Kind};
-use crate::{output, session};
+use crate::output::{self, Listing};
+use crate::session;
 
 type Client = AccessServiceClient<Channel>;
 
@@ -108,25 +109,19 @@ async fn list(global: &Global, client: &mut Client) -> anyhow::Result<()> {
         "last used",
         "description",
     ];
-    let mut rows = vec![head.map(String::from).to_vec()];
+    let mut listing = Listing::new(global.json, &head);
     let mut request = ListKeysRequest::default();
     loop {
         let page = client.list_keys(request.clone()).await?.into_inner();
         for key in &page.keys {
-            if global.json {
-                output::message(key)?;
-            } else {
-                rows.push(row(key));
-            }
+            listing.add(key, row)?;
         }
         if page.next_page_token.is_empty() {
             break;
         }
         request.page_token = page.next_page_token;
     }
-    if !global.json {
-        output::table(&rows);
-    }
+    listing.end();
     Ok(())
 }
 

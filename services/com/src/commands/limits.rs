@@ -13,7 +13,8 @@ use super::policy::read;
 use crate::cli::Global;
 use crate::cli::limits::Limits;
 use crate::failure::Refused;
-use crate::{output, session};
+use crate::output::{self, Listing};
+use crate::session;
 
 type Client = LimitsServiceClient<Channel>;
 
@@ -83,25 +84,19 @@ async fn put(
 
 async fn list(global: &Global, client: &mut Client) -> anyhow::Result<()> {
     let head = ["tenant", "rates", "quotas", "since"];
-    let mut rows = vec![head.map(String::from).to_vec()];
+    let mut listing = Listing::new(global.json, &head);
     let mut request = ListLimitsRequest::default();
     loop {
         let page = client.list_limits(request.clone()).await?.into_inner();
         for tenant in &page.tenants {
-            if global.json {
-                output::message(tenant)?;
-            } else {
-                rows.push(row(tenant));
-            }
+            listing.add(tenant, row)?;
         }
         if page.next_page_token.is_empty() {
             break;
         }
         request.page_token = page.next_page_token;
     }
-    if !global.json {
-        output::table(&rows);
-    }
+    listing.end();
     Ok(())
 }
 

@@ -10,7 +10,8 @@ use commonplace_proto::policy::{
 };
 
 use crate::cli::{Global, Policy};
-use crate::{output, session};
+use crate::output::{self, Listing};
+use crate::session;
 
 /// Does one of the policy commands.
 pub async fn run(global: &Global, command: Policy) -> anyhow::Result<()> {
@@ -79,38 +80,33 @@ async fn list(
         page_size: 100,
         page_token: String::new(),
     };
-    let mut rows = vec![
-        ["policy", "version", "hash", "tasks", "description"]
-            .map(String::from)
-            .to_vec(),
-    ];
+    let head = ["policy", "version", "hash", "tasks", "description"];
+    let mut listing = Listing::new(global.json, &head);
     loop {
         let page = client.list_policies(request.clone()).await?.into_inner();
         for policy in &page.policies {
-            if global.json {
-                output::message(policy)?;
-                continue;
-            }
-            let rules = policy.rules.clone().unwrap_or_default();
-            let hash = policy.hash.trim_start_matches("sha256:");
-            let first_line = rules.description.lines().next().unwrap_or_default();
-            rows.push(vec![
-                policy.id.clone(),
-                policy.version.to_string(),
-                output::hash(hash),
-                rules.tasks.join(", "),
-                output::short(first_line, 80),
-            ]);
+            listing.add(policy, row)?;
         }
         if page.next_page_token.is_empty() {
             break;
         }
         request.page_token = page.next_page_token;
     }
-    if !global.json {
-        output::table(&rows);
-    }
+    listing.end();
     Ok(())
+}
+
+fn row(policy: &Message) -> Vec<String> {
+    let rules = policy.rules.clone().unwrap_or_default();
+    let hash = policy.hash.trim_start_matches("sha256:");
+    let first_line = rules.description.lines().next().unwrap_or_default();
+    vec![
+        policy.id.clone(),
+        policy.version.to_string(),
+        output::hash(hash),
+        rules.tasks.join(", "),
+        output::short(first_line, 80),
+    ]
 }
 
 fn stored(global: &Global, policy: &Message, what: &str) -> anyhow::Result<()> {
