@@ -217,9 +217,9 @@ impl Engine {
         let dense = DenseWish::Newest {
             wait: request.wait_for_dense,
         };
-        let pack = self.make(recipe, &policy, &request.as_of, dense).await?;
+        let kept = self.make(recipe, &policy, &request.as_of, dense).await?;
         Ok(Answer {
-            kept: Arc::new(Kept::new(pack)),
+            kept: Arc::new(kept),
             reused: false,
             policy_reason: reason(request, &policy),
         })
@@ -365,7 +365,7 @@ impl Engine {
         policy: &Policy,
         as_of: &Reference,
         dense: DenseWish,
-    ) -> Result<Pack, RetrievalError> {
+    ) -> Result<Kept, RetrievalError> {
         let draft = self.draft(recipe, policy, as_of, dense).await?;
         self.finish(draft).await
     }
@@ -398,16 +398,19 @@ impl Engine {
         fill(recipe, policy, found, &plan.post_filter_tags, &tokenizer)
     }
 
-    async fn finish(&self, draft: Draft) -> Result<Pack, RetrievalError> {
+    /// Fetches the texts. The candidates are written meanwhile, once the question is on its way.
+    async fn finish(&self, draft: Draft) -> Result<Kept, RetrievalError> {
         let keys = draft.keys();
         let texts = tracing::info_span!("fetch texts", commonplace.passages = keys.len());
         let project = &draft.pack.recipe.project;
-        let passages = self
-            .client
-            .passages(project, &keys)
-            .instrument(texts)
-            .await?;
-        Ok(draft.finish(passages))
+        let fetching = self.client.passages(project, &keys).instrument(texts);
+        let writing = async {
+            tokio::task::yield_now().await;
+            pack::candidates_bytes(&draft.pack.candidates)
+        };
+        let (passages, candidates) = tokio::join!(fetching, writing);
+        let pack = draft.finish(passages?);
+        Ok(Kept::with_candidates(pack, &candidates))
     }
 
     async fn texts(

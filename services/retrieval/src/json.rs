@@ -53,6 +53,11 @@ impl Writer {
         self.out.push(b']');
     }
 
+    /// Writes a value that another writer wrote.
+    pub fn written(&mut self, value: &[u8]) {
+        self.out.extend_from_slice(value);
+    }
+
     /// Writes a text. Escaped are `"`, `\` and what is below U+0020, nothing else; the short forms
     /// where there are some, else `\u00xx` in lower case.
     pub fn text(&mut self, text: &str) {

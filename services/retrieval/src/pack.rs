@@ -188,17 +188,22 @@ impl Pack {
 
     /// The pack's bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
+        self.to_bytes_with(&candidates_bytes(&self.candidates))
+    }
+
+    /// The same, with what [`candidates_bytes`] gave.
+    pub(crate) fn to_bytes_with(&self, candidates: &[u8]) -> Vec<u8> {
         let texts: usize = self
             .items
             .iter()
             .map(|item| item.passage.text.len() + 600)
             .sum();
-        let mut writer = Writer::with_capacity(2_048 + texts * 9 / 8 + self.candidates.len() * 280);
-        writer.object(|pack| self.write(pack));
+        let mut writer = Writer::with_capacity(2_048 + texts * 9 / 8 + candidates.len());
+        writer.object(|pack| self.write(pack, candidates));
         writer.into_bytes()
     }
 
-    fn write(&self, pack: &mut Object<'_>) {
+    fn write(&self, pack: &mut Object<'_>, candidates: &[u8]) {
         let recipe = &self.recipe;
         pack.text("analyzer", &self.statistics.analyzer);
         pack.object("budget", |budget| {
@@ -206,10 +211,7 @@ impl Pack {
             budget.number("tokens", recipe.budget_tokens);
             budget.number("used", self.used_tokens);
         });
-        pack.key("candidates")
-            .list(&self.candidates, |writer, listed| {
-                writer.object(|object| write_listed(object, listed));
-            });
+        pack.key("candidates").written(candidates);
         pack.text("clock", &moment(recipe.clock));
         pack.object("commit", |commit| {
             commit.key("hash").hex("", self.commit.as_bytes());
@@ -244,6 +246,15 @@ impl Pack {
             pack.object("within", |within| write_parts(within, parts));
         }
     }
+}
+
+/// The list of candidates as it stands in a pack's bytes: most of a pack, and there before the texts are.
+pub(crate) fn candidates_bytes(candidates: &[Listed]) -> Vec<u8> {
+    let mut writer = Writer::with_capacity(2 + candidates.len() * 280);
+    writer.list(candidates, |writer, listed| {
+        writer.object(|object| write_listed(object, listed));
+    });
+    writer.into_bytes()
 }
 
 /// BLAKE3 over the items: of each, in order, a line `EVENT#PASSAGE START-END CHECKSUM` ended by a line feed.

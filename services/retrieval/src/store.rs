@@ -99,7 +99,18 @@ pub struct Kept {
 impl Kept {
     /// Writes a pack's bytes and names them.
     pub fn new(pack: Pack) -> Self {
-        let content = Bytes::from(pack.to_bytes());
+        let content = pack.to_bytes();
+        Self::of(pack, content)
+    }
+
+    /// The same, with what [`pack::candidates_bytes`] gave.
+    pub(crate) fn with_candidates(pack: Pack, candidates: &[u8]) -> Self {
+        let content = pack.to_bytes_with(candidates);
+        Self::of(pack, content)
+    }
+
+    fn of(pack: Pack, content: Vec<u8>) -> Self {
+        let content = Bytes::from(content);
         Self {
             id: pack::id(&content),
             content,

@@ -109,11 +109,8 @@ impl Engine {
         if let Some(missing) = other_embedder(&given.dense, &draft.pack.dense) {
             return Err(missing);
         }
-        let pack = self
-            .finish(draft)
-            .await
-            .map_err(|error| Unmade::making(given, error))?;
-        Ok(Kept::new(pack))
+        let kept = self.finish(draft).await;
+        kept.map_err(|error| Unmade::making(given, error))
     }
 
     async fn policy_of(&self, given: &Pack) -> Result<Policy, Unmade> {
