@@ -3,6 +3,9 @@
 use commonplace_rpc::methods::{Method, Over};
 use commonplace_types::Right;
 
+/// Types of the events that are written.
+pub const TYPES: [&str; 3] = ["note", "bug", "test"];
+
 /// What kind of somebody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -17,12 +20,29 @@ pub enum Grantee {
     Role(String),
 }
 
+impl Grantee {
+    fn is(&self, kind: Kind, subject: &str, roles: &[String]) -> bool {
+        match self {
+            Self::One(of_kind, name) => *of_kind == kind && name == subject,
+            Self::Role(role) => roles.contains(role),
+        }
+    }
+}
+
 /// A right over a project, or over the tenant where none is named.
 #[derive(Debug, Clone)]
 pub struct Grant {
     pub to: Grantee,
     pub right: Right,
     pub project: Option<String>,
+}
+
+/// Events of one type in a project, which somebody may see.
+#[derive(Debug, Clone)]
+pub struct Part {
+    pub to: Grantee,
+    pub project: String,
+    pub artifact_type: String,
 }
 
 /// What a tenant's own policy says of calls that ask for exactly one right over one project.
@@ -46,6 +66,7 @@ pub enum Policy {
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
     pub grants: Vec<Grant>,
+    pub parts: Vec<Part>,
     pub policies: Vec<Policy>,
 }
 
@@ -88,6 +109,27 @@ impl Caller {
                 .all(|name| rules.allow(Kind::Agent, name, &[], right, project))
     }
 
+    /// Whether everybody in the chain may see events of a type in a project.
+    pub fn sees(&self, rules: &Rules, project: &str, artifact_type: &str) -> bool {
+        let shows = |kind, name: &str, roles: &[String]| {
+            rules.allow(kind, name, roles, Right::Read, Some(project))
+                || rules.parts.iter().any(|part| {
+                    part.to.is(kind, name, roles)
+                        && part.project == project
+                        && part.artifact_type == artifact_type
+                })
+        };
+        let mut agents = self.actors.iter();
+        self.in_scope(Right::Read, Some(project))
+            && shows(self.kind, &self.subject, &self.roles)
+            && agents.all(|name| shows(Kind::Agent, name, &[]))
+    }
+
+    /// Whether it may see anything of a project.
+    pub fn sees_some(&self, rules: &Rules, project: &str) -> bool {
+        TYPES.iter().any(|kind| self.sees(rules, project, kind))
+    }
+
     /// Whether it gets past the door of an rpc about a project.
     pub fn let_in(&self, rules: &Rules, method: &Method, project: &str) -> bool {
         let Some(access) = &method.access else {
@@ -100,7 +142,10 @@ impl Caller {
         match access.over {
             Over::Tenant => self.may(rules, right, None),
             Over::Service => self.may(rules, Right::Member, None),
-            Over::Project(_) => self.may(rules, right, Some(project)),
+            Over::Project(_) => {
+                let some = access.parts && self.sees_some(rules, project);
+                some || self.may(rules, right, Some(project))
+            }
         }
     }
 }
@@ -130,10 +175,7 @@ impl Rules {
             || has("writer") && right <= Right::Write
             || has("reader") && right <= Right::Read;
         let by_grant = self.grants.iter().any(|grant| {
-            let to = match &grant.to {
-                Grantee::One(of_kind, name) => *of_kind == kind && name == subject,
-                Grantee::Role(role) => has(role),
-            };
+            let to = grant.to.is(kind, subject, roles);
             let over = grant.project.is_none() || grant.project.as_deref() == project;
             to && over && right <= grant.right
         });

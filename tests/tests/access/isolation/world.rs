@@ -24,7 +24,7 @@ use commonplace_tests::dice::Dice;
 use commonplace_types::{ManualClock, Right, TenantName, Timestamp};
 use serde_json::json;
 
-use super::model::{Caller, Grant, Grantee, Kind, Policy, Rules};
+use super::model::{Caller, Grant, Grantee, Kind, Part, Policy, Rules, TYPES};
 use crate::common::House;
 
 /// Projects that every tenant has; each has one more of its own.
@@ -43,6 +43,10 @@ const AUDIENCE: &str = "commonplace";
 pub enum Seen {
     /// Whoever may read the project.
     By(String),
+    /// Whoever may see events of a type in the project.
+    BySeeing(String, &'static str),
+    /// Whoever may see anything of the project.
+    BySeeingSome(String),
     /// Everybody of the tenant.
     ByMembers,
     /// Administrators of the tenant.
@@ -153,10 +157,10 @@ impl World {
             spare: Ids::default(),
             callers: Vec::new(),
         };
-        // A project's name is for those who may read it.
+        // A project's name is for those who may see anything of it.
         tenant.canaries.push(Canary {
             word: tenant.projects[2][1..].to_owned(),
-            seen: Seen::By(tenant.projects[2].clone()),
+            seen: Seen::BySeeingSome(tenant.projects[2].clone()),
         });
         let of = TenantName::new(name).unwrap();
         let making = Making {
@@ -198,6 +202,7 @@ impl World {
             caller(Kind::Agent, "writer", &["writer"]),
             caller(Kind::Agent, "reader", &["reader"]),
             caller(Kind::Agent, "plain", &[]),
+            caller(Kind::Agent, "parted", &[]),
             caller(Kind::User, "crewed", &["crew", "manager"]),
             scoped(
                 &[(Right::Read, Some("shared"))],
@@ -347,13 +352,14 @@ impl Making<'_> {
     }
 
     fn draft(&mut self, project: &str) -> EventDraft {
-        let mut canary = || self.canary(Seen::By(project.to_owned()));
+        let kind = *self.dice.pick(&TYPES);
+        let mut canary = || self.canary(Seen::BySeeing(project.to_owned(), kind));
         let (record, title, text, tag) = (canary(), canary(), canary(), canary());
         let (author, value, target) = (canary(), canary(), canary());
         let common: Vec<&str> = (0..6).map(|_| *self.dice.pick(&COMMON)).collect();
         EventDraft {
             record_id: format!("record:{record}"),
-            artifact_type: (*self.dice.pick(&["note", "bug", "test"])).into(),
+            artifact_type: kind.into(),
             title: format!("{title} {}", common[0]),
             text: format!("the {} of {text}", common.join(" ")),
             tags: vec![tag],
@@ -532,18 +538,13 @@ impl Making<'_> {
     }
 
     async fn grant(&self, grant: &Grant) -> String {
-        let who = match &grant.to {
-            Grantee::One(Kind::User, name) => Who::User(name.clone()),
-            Grantee::One(Kind::Agent, name) => Who::Agent(name.clone()),
-            Grantee::Role(role) => Who::Role(role.clone()),
-        };
         let right = match grant.right {
             Right::Member | Right::Read => common::Right::Read,
             Right::Write => common::Right::Write,
             Right::Admin => common::Right::Admin,
         };
         let request = policy::CreateGrantRequest {
-            grantee: Some(policy::Grantee { who: Some(who) }),
+            grantee: Some(grantee(&grant.to)),
             right: right.into(),
             resource: grant.project.clone().map(|project| policy::GrantResource {
                 project,
@@ -557,6 +558,7 @@ impl Making<'_> {
 
     async fn grants(&mut self, ids: &mut Ids) {
         let name = |who: &str| format!("{who}-{}", self.tenant.name);
+        let parted = Grantee::One(Kind::Agent, name("parted"));
         let grantees = [
             Grantee::One(Kind::Agent, name("plain")),
             Grantee::One(Kind::Agent, name("fixer")),
@@ -581,9 +583,50 @@ impl Making<'_> {
             ids.grants.push(self.grant(grant).await);
         }
         self.tenant.rules.grants = grants;
+        let mut parts = vec![Part {
+            to: parted.clone(),
+            project: "release".into(),
+            artifact_type: "bug".into(),
+        }];
+        for _ in 0..6 {
+            let to = match self.dice.one_in(3) {
+                true => parted.clone(),
+                false => self.dice.pick(&grantees).clone(),
+            };
+            parts.push(Part {
+                to,
+                project: self.dice.pick(&self.tenant.projects).clone(),
+                artifact_type: (*self.dice.pick(&TYPES)).into(),
+            });
+        }
+        for part in &parts {
+            ids.grants.push(self.grant_part(part).await);
+        }
+        self.tenant.rules.parts = parts;
     }
 
-    /// What may be revoked and deleted, and a grant over a part, to somebody who does not call.
+    async fn grant_part(&mut self, part: &Part) -> String {
+        // Over a part, more than to see it gives no more.
+        let rights = [
+            common::Right::Read,
+            common::Right::Write,
+            common::Right::Admin,
+        ];
+        let request = policy::CreateGrantRequest {
+            grantee: Some(grantee(&part.to)),
+            right: (*self.dice.pick(&rights)).into(),
+            resource: Some(policy::GrantResource {
+                project: part.project.clone(),
+                artifact_type: part.artifact_type.clone(),
+                author: String::new(),
+            }),
+        };
+        let mut access = AccessServiceClient::new(self.house.operator.policy.clone());
+        let made = access.create_grant(request).await.unwrap().into_inner();
+        made.grant.unwrap().id
+    }
+
+    /// What may be revoked and deleted.
     async fn spare(&mut self) {
         let mut access = AccessServiceClient::new(self.house.operator.policy.clone());
         for _ in 0..12 {
@@ -610,19 +653,16 @@ impl Making<'_> {
             };
             access.put_access_policy(request).await.unwrap();
         }
-        let part = policy::CreateGrantRequest {
-            grantee: Some(policy::Grantee {
-                who: Some(Who::Agent(format!("parted-{}", self.tenant.name))),
-            }),
-            right: common::Right::Admin.into(),
-            resource: Some(policy::GrantResource {
-                project: "release".into(),
-                artifact_type: "bug".into(),
-                author: String::new(),
-            }),
-        };
-        access.create_grant(part).await.unwrap();
     }
+}
+
+fn grantee(to: &Grantee) -> policy::Grantee {
+    let who = match to {
+        Grantee::One(Kind::User, name) => Who::User(name.clone()),
+        Grantee::One(Kind::Agent, name) => Who::Agent(name.clone()),
+        Grantee::Role(role) => Who::Role(role.clone()),
+    };
+    policy::Grantee { who: Some(who) }
 }
 
 impl Tenant {
@@ -635,6 +675,10 @@ impl Tenant {
             (Some(caller), Seen::By(project)) => {
                 !caller.may(&self.rules, Right::Read, Some(project))
             }
+            (Some(caller), Seen::BySeeing(project, kind)) => {
+                !caller.sees(&self.rules, project, kind)
+            }
+            (Some(caller), Seen::BySeeingSome(project)) => !caller.sees_some(&self.rules, project),
             (Some(caller), Seen::ByAdmins) => !caller.may(&self.rules, Right::Admin, None),
         };
         let words = self.canaries.iter().filter(hidden);
