@@ -1,8 +1,8 @@
 //! Where settings come from: defaults < file < environment < flags. The only crate that reads the world.
 //!
 //! A setting is a field of some `Options`; the whole is one serialisable struct. A file is TOML. An
-//! environment variable is `COM_` and the path in capitals, parts joined by `__`: `COM_JOURNAL__GROUP_EVENTS`
-//! is `journal.group_events`. A flag is a path and a value. An unknown key fails, wherever it comes from: one that
+//! environment variable is `COM_` and the path in capitals, parts joined by `__`: `COM_JOURNAL__QUEUE_APPENDS`
+//! is `journal.queue_appends`. A flag is a path and a value. An unknown key fails, wherever it comes from: one that
 //! was misspelt must not be lost in silence.
 
 mod list;
@@ -42,7 +42,7 @@ pub enum ConfigError {
     Dump(#[from] toml::ser::Error),
 }
 
-/// One setting given on the command line: its path, for example `journal.group_events`, and its value.
+/// One setting given on the command line: its path, for example `journal.queue_appends`, and its value.
 pub type Flag = (String, String);
 
 /// Reads settings. `file`: must exist when given. `flags`: as given, later ones win.
