@@ -381,3 +381,34 @@ impl Guarded {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn framed(lengths: &[usize]) -> Vec<u8> {
+        let frame = |length: &usize| {
+            let head = [&[0][..], &(*length as u32).to_be_bytes()].concat();
+            [head, vec![7; *length]].concat()
+        };
+        lengths.iter().flat_map(frame).collect()
+    }
+
+    #[test]
+    fn messages_of_a_stream_after_its_first_are_short() {
+        let whole = framed(&[STREAMED_BYTES + 1, 0, 3, STREAMED_BYTES, 9]);
+        for piece in [1_000, 4_097, whole.len()] {
+            let mut lengths = Lengths::default();
+            let followed = whole
+                .chunks(piece)
+                .try_for_each(|part| lengths.follow(part));
+            followed.unwrap();
+        }
+        let mut lengths = Lengths::default();
+        lengths.follow(&framed(&[4])).unwrap();
+        let head = framed(&[STREAMED_BYTES + 1]);
+        lengths.follow(&head[..4]).unwrap();
+        let failure = lengths.follow(&head[4..5]).unwrap_err();
+        assert_eq!(failure.reason, "MESSAGE_TOO_LARGE");
+    }
+}

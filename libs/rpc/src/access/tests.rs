@@ -39,7 +39,7 @@ async fn the_first_message_is_read_and_the_body_stays_as_it_was() {
     let (first, second) = (append("shop"), append("other"));
     let bytes = [framed(0, &first), framed(0, &second)].concat();
     for piece in [1, 7, 100, bytes.len()] {
-        let opened = open(in_pieces(&bytes, piece)).await.unwrap();
+        let opened = open(&mut in_pieces(&bytes, piece)).await.unwrap();
         assert_eq!(opened.message, first);
         assert_eq!(rest_of(opened.body).await, bytes);
     }
@@ -53,7 +53,7 @@ async fn what_is_no_message_is_refused() {
         vec![0, 255, 255, 255, 255, 1],
         framed(1, b"not opened at the port"),
     ] {
-        let opened = open(Body::new(Full::from(bytes.clone()))).await;
+        let opened = open(&mut Body::new(Full::from(bytes.clone()))).await;
         assert!(opened.is_err(), "{bytes:?}");
     }
 }

@@ -57,7 +57,7 @@ proptest! {
                 let shrunk = Messages::shrink(body(&plain, piece), encoding, floor);
                 let shrunk = bytes(Body::new(shrunk)).await.unwrap();
                 prop_assert!(shrunk.len() <= plain.len());
-                let opened = Messages::open(body(&shrunk, piece), encoding);
+                let opened = Messages::open(body(&shrunk, piece), encoding, Inflow::default());
                 prop_assert_eq!(&bytes(Body::new(opened)).await.unwrap(), &plain);
             }
             Ok(())
@@ -84,10 +84,31 @@ async fn a_message_that_would_be_too_large_is_not_opened() {
         assert!(bomb.len() < 1 << 20);
         let length = (bomb.len() as u32).to_be_bytes();
         let framed = [&[1][..], &length, &bomb].concat();
-        let opened = Messages::open(body(&framed, 1 << 16), encoding);
+        let opened = Messages::open(body(&framed, 1 << 16), encoding, Inflow::default());
         let status = bytes(Body::new(opened)).await.unwrap_err();
         let failure = Failure::from_status(&status);
         assert_eq!(failure.reason, "MESSAGE_TOO_LARGE");
+    }
+}
+
+/// A refused call is read on without being opened, and a stream's messages are as small as it was told.
+#[tokio::test]
+async fn what_is_opened_is_what_its_reader_wants() {
+    for encoding in BOTH {
+        let framed = [&[1][..], &5_u32.to_be_bytes(), b"wrong", b"and more"].concat();
+        let inflow = Inflow::default();
+        let passed = Messages::open(body(&framed, 3), encoding, inflow.clone());
+        inflow.unwanted();
+        assert_eq!(bytes(Body::new(passed)).await.unwrap(), framed);
+
+        let small = encoding.compress(&text(3_000)).unwrap();
+        let length = (small.len() as u32).to_be_bytes();
+        let framed = [&[1][..], &length, &small].concat();
+        let inflow = Inflow::default();
+        inflow.at_most(2_999);
+        let opened = Messages::open(body(&framed, 100), encoding, inflow);
+        let status = bytes(Body::new(opened)).await.unwrap_err();
+        assert_eq!(Failure::from_status(&status).reason, "MESSAGE_TOO_LARGE");
     }
 }
 
@@ -95,7 +116,7 @@ async fn a_message_that_would_be_too_large_is_not_opened() {
 async fn what_is_not_what_it_says_is_refused_by_name() {
     for encoding in BOTH {
         let framed = [&[1, 0, 0, 0, 4][..], b"abcd"].concat();
-        let opened = Messages::open(body(&framed, 3), encoding);
+        let opened = Messages::open(body(&framed, 3), encoding, Inflow::default());
         let status = bytes(Body::new(opened)).await.unwrap_err();
         let failure = Failure::from_status(&status);
         assert_eq!(failure.reason, "MESSAGE_UNREADABLE", "{failure:?}");
