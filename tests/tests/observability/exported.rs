@@ -19,6 +19,9 @@ Durations are in seconds, with buckets from 0.25 ms, doubling, to 8 s; those of 
 in each bucket as an exemplar. Labels have few values each: no tenant, project, agent or event is among them. A test
 compares this table with a running mesh, and the names in `observability` with this table.
 
+`commonplace_rpc_server_refused_total` counts at services TOO_MANY_CALLS, and at gateways also OVERLOADED, RATE_LIMITED
+and MESSAGES_BUSY.
+
 | metric | kind | labels | what it is |
 | --- | --- | --- | --- |
 ";
