@@ -97,7 +97,8 @@ impl Channel {
         }
         let parsed = addresses.iter().map(|address| remote::parse(address));
         let parsed = parsed.collect::<Result<Vec<_>, _>>()?;
-        if options.tls.is_none() && parsed.iter().any(remote::Address::is_secure) {
+        let known = options.tls.is_some() || options.trust.is_some();
+        if !known && parsed.iter().any(remote::Address::is_secure) {
             let problem = "an https address needs certificates; set tls.certificate, tls.key and tls.authority \
                            (`com certs dev` makes them)";
             return Err(Invalid::new("server", problem));
