@@ -13,7 +13,7 @@ BUF := $(TOOLS)/node_modules/.bin/buf
 help: ## list what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
 
-demo: ## from nothing to a verified context pack (first build: 5 minutes or more, 3 GB)
+demo: ## from nothing to a verified context pack (first build: 10 to 20 minutes on two cores, 3 GB)
 	$(CARGO) build --release --locked -p commonplace-com
 	$(COM) demo --repo .
 
@@ -25,7 +25,7 @@ release: ## the program to ship, in target/dist: linked across crates, with the 
 	RUSTFLAGS="--remap-path-prefix=$(CURDIR)=/commonplace --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo" \
 	$(CARGO) build --profile dist --locked -p commonplace-com
 
-test: ## every test: real model, real processes, a real Python client (a build of its own: 13 minutes)
+test: ## every test: real model, real processes, a real Python client (a build of its own: 13 to 30 minutes on two cores)
 	$(CARGO) test --workspace --locked --no-run
 	$(TARGET)/debug/com model pull
 	$(CARGO) test --workspace --quiet

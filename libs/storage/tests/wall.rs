@@ -225,10 +225,8 @@ async fn policies_of_other_programs_are_known() {
     let mut site = Site::alone(Backend::Postgres).await;
     let database = filled(&site).await;
     let shelf = format!("{}.shelf", site.schema("library"));
-    site.change(&format!(
-        "CREATE POLICY commonplace_tenant_0 ON {shelf} USING (true)"
-    ))
-    .await;
+    let open_to_all = format!("CREATE POLICY commonplace_tenant_0 ON {shelf} USING (true)");
+    site.change(&open_to_all).await;
     assert_eq!(seen(&database, Some("a")).await, (3, 3), "one lets through");
     let tables = vec!["shelf".to_owned()];
     let state = Database::wall_state(&site.place("library"), WALL).await;
@@ -245,10 +243,7 @@ async fn policies_of_other_programs_are_known() {
     assert_eq!(seen(&older, Some("a")).await, (1, 1));
 
     // Besides those of the newest, only what is older goes.
-    site.change(&format!(
-        "CREATE POLICY commonplace_tenant_0 ON {shelf} USING (true)"
-    ))
-    .await;
+    site.change(&open_to_all).await;
     site.options().migrate = true;
     let again = open(&site).await.unwrap();
     assert_eq!(seen(&again, Some("a")).await, (1, 1));

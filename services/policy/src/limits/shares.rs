@@ -165,6 +165,21 @@ mod tests {
         assert_eq!(shares.gateways("a", now), 2);
     }
 
+    #[test]
+    fn invented_projects_make_nobody_else_forgotten() {
+        let (mut shares, now) = (Shares::default(), Instant::now());
+        assert_eq!(shares.grant("a", &ask(0, 50), now), 50);
+        for number in 0..=BUCKETS {
+            let invented = LeaseAsk {
+                bucket: format!("requests/all/project/{number}"),
+                ..ask(0, 1)
+            };
+            shares.grant("a", &invented, now);
+            assert!(shares.buckets.len() <= BUCKETS + 1);
+        }
+        assert_eq!(shares.grant("a", &ask(0, 50), now), 0, "it is still empty");
+    }
+
     proptest! {
         /// However gateways ask and give back, they never hold more than the bucket allows.
         #[test]
