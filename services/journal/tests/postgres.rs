@@ -59,27 +59,43 @@ async fn append_surely(journal: &Journal, title: &str, id: u64) {
     }
 }
 
+/// Reads until it is answered with success, as a client that retries does: a journal whose sessions were ended
+/// may notice only after it was asked.
+async fn surely<T, F: Future<Output = Result<T, JournalError>>>(mut read: impl FnMut() -> F) -> T {
+    loop {
+        match read().await {
+            Ok(read) => return read,
+            Err(error) => assert!(is_transient(&error), "{error:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// How often each title is in the journal, by its tail.
 async fn titles(journal: &Journal) -> BTreeMap<String, usize> {
-    let head = journal.projects(&tenant(), 0, "").unwrap().items[0].commit_count - 1;
-    let mut tail = journal.tail(&tenant(), &project(), "").await.unwrap();
+    surely(|| titles_by_one_tail(journal)).await
+}
+
+async fn titles_by_one_tail(journal: &Journal) -> Result<BTreeMap<String, usize>, JournalError> {
+    let head = journal.projects(&tenant(), 0, "")?.items[0].commit_count - 1;
+    let mut tail = journal.tail(&tenant(), &project(), "").await?;
     let mut titles = BTreeMap::new();
     while let Some(item) = tail.next().await {
-        let TailItem::Frame(frame) = item.unwrap().item else {
+        let TailItem::Frame(frame) = item?.item else {
             continue;
         };
         for event in frame.events {
             *titles.entry(event.draft.title).or_default() += 1;
         }
         if frame.commit.number == head {
-            break;
+            return Ok(titles);
         }
     }
-    titles
+    panic!("the tail ended before commit {head}, and without a failure");
 }
 
 async fn check_whole(journal: &Journal) {
-    let report = journal.verify(&tenant(), &project()).await.unwrap();
+    let report = surely(|| journal.verify(&tenant(), &project())).await;
     assert_eq!(report.first_break, None);
 }
 
