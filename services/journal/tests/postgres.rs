@@ -61,7 +61,7 @@ async fn append_surely(journal: &Journal, title: &str, id: u64) {
 
 /// Reads until it is answered with success, as a client that retries does: a journal whose sessions were ended
 /// may notice only after it was asked.
-async fn surely<T, F: Future<Output = Result<T, JournalError>>>(mut read: impl FnMut() -> F) -> T {
+async fn surely<T>(read: impl AsyncFn() -> Result<T, JournalError>) -> T {
     loop {
         match read().await {
             Ok(read) => return read,
@@ -73,7 +73,7 @@ async fn surely<T, F: Future<Output = Result<T, JournalError>>>(mut read: impl F
 
 /// How often each title is in the journal, by its tail.
 async fn titles(journal: &Journal) -> BTreeMap<String, usize> {
-    surely(|| titles_by_one_tail(journal)).await
+    surely(async || titles_by_one_tail(journal).await).await
 }
 
 async fn titles_by_one_tail(journal: &Journal) -> Result<BTreeMap<String, usize>, JournalError> {
@@ -95,7 +95,7 @@ async fn titles_by_one_tail(journal: &Journal) -> Result<BTreeMap<String, usize>
 }
 
 async fn check_whole(journal: &Journal) {
-    let report = surely(|| journal.verify(&tenant(), &project())).await;
+    let report = surely(async || journal.verify(&tenant(), &project()).await).await;
     assert_eq!(report.first_break, None);
 }
 
