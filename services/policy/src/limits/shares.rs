@@ -183,7 +183,6 @@ mod tests {
     proptest! {
         /// However gateways ask and give back, they never hold more than the bucket allows.
         #[test]
-        #[test]
         fn no_more_is_granted_than_the_bucket_gains(
             steps in prop::collection::vec((0_u64..300, 0_usize..3, 0_u64..200, any::<bool>()), 1..200),
         ) {

@@ -1,11 +1,8 @@
 //! What may return and what may not, and that the same request twice is one.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-mod common;
 
 use std::time::Duration;
 
-use common::*;
+use crate::common::*;
 use commonplace_journal::{Append, Appended, JournalError, Origin};
 use commonplace_testkit::{Backend, each_backend};
 use commonplace_types::{Draft, EventId, Timestamp};

@@ -1,5 +1,4 @@
 //! Opening, writing and refusing, on real files and a real server.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::Path;
 

@@ -1,5 +1,4 @@
 //! The wall between tenants: what a statement without any condition sees and changes behind it.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::time::Duration;
 

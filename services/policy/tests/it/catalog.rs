@@ -1,6 +1,4 @@
-//! The policy service as its callers see it: through the generated client.
-
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+//! Policies for retrieval: through the generated client.
 
 use std::sync::Arc;
 

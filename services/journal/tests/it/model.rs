@@ -1,11 +1,8 @@
 //! The journal against a model that keeps, for each branch, nothing but a list.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use common::*;
+use crate::common::*;
 use commonplace_journal::{JournalError, Selection, TailItem};
 use commonplace_testkit::Backend;
 use commonplace_types::{CommitHash, Draft, EventId, LaneInterval, Reference};

@@ -1,12 +1,9 @@
 //! Appends that meet: groups, refusals, shutdown, cancelled calls; and folders that may not be opened.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-mod common;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::*;
+use crate::common::*;
 use commonplace_journal::{JournalError, Options, start};
 use commonplace_storage::StorageError;
 use commonplace_testkit::{Backend, Site, each_backend};

@@ -1,5 +1,4 @@
 //! What only a server does: go away, run out of connections, tell two leaders apart.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,9 +1,6 @@
 //! The contract of the journal, from outside: what every storage backend must do.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use commonplace_journal::{JournalError, RefName, Selection};
 use commonplace_rpc::convert::Filter;
 use commonplace_testkit::{Backend, each_backend};

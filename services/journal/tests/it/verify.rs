@@ -1,9 +1,6 @@
 //! Every column that means something is covered by a check: whatever is changed in the file, it is found.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use commonplace_testkit::{Backend, Site, each_backend};
 use commonplace_types::Reference;
 

@@ -1,14 +1,5 @@
 //! What only a server can do to a journal: restart, crash, end sessions, run out of connections; and what
 //! several journals on one database do to each other.
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stdout
-)]
-
-mod common;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -17,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::*;
+use crate::common::*;
 use commonplace_journal::{Journal, JournalError, Options, Selection, TailItem, start};
 use commonplace_rpc::{Code, Reason};
 use commonplace_storage::StorageError;
@@ -248,7 +239,7 @@ async fn stalled() {
 fn stalled_process(site: &mut Site) -> Child {
     let database = site.options();
     Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "stalled", "--ignored", "--nocapture"])
+        .args(["--exact", "postgres::stalled", "--ignored", "--nocapture"])
         .env(URL, &database.url)
         .env(PREFIX, &database.schema_prefix)
         .stdout(Stdio::piped())

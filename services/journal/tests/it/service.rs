@@ -1,9 +1,6 @@
 //! The journal as clients call it, through the generated client.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
-
-use common::Fixture;
+use crate::common::Fixture;
 use commonplace_proto::common::{EventDraft, Reference, reference::Point};
 use commonplace_proto::journal as proto;
 use commonplace_proto::journal::journal_service_client::JournalServiceClient;

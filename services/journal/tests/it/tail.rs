@@ -1,11 +1,8 @@
 //! Following a project: order, resuming, waking, heartbeats, and each way a cursor can be wrong.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-mod common;
 
 use std::time::Duration;
 
-use common::*;
+use crate::common::*;
 use commonplace_journal::{Frame, JournalError, Options, TailItem, TailStream};
 use commonplace_testkit::{Backend, Site, each_backend};
 use commonplace_types::ProjectName;

@@ -2,15 +2,6 @@
 //!
 //! `KILLS` sets how often; a killed process keeps the operating system's cache, so this does not test the
 //! disk's own promises.
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stdout
-)]
-
-mod common;
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
@@ -18,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::*;
+use crate::common::*;
 use commonplace_journal::{Options, TailItem, start};
 use commonplace_testkit::{Backend, Site, each_backend};
 use commonplace_types::SystemClock;
@@ -75,7 +66,7 @@ fn killed_run(site: &mut Site, round: u64) -> Vec<String> {
     let mut process = Command::new(std::env::current_exe().unwrap())
         .args([
             "--exact",
-            "child",
+            "crash::child",
             "--ignored",
             "--nocapture",
             "--test-threads=1",

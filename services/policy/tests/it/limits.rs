@@ -1,7 +1,5 @@
 //! Limits as their callers see them, on both backends: through the generated client.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use std::sync::Arc;
 
 use commonplace_limits::{Limits, Per, Quota, Unit, limits_to_proto};
