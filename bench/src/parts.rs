@@ -10,7 +10,7 @@ use commonplace_proto::journal::journal_service_client::JournalServiceClient;
 use commonplace_proto::policy::GetPolicyRequest;
 use commonplace_proto::policy::policy_service_client::PolicyServiceClient;
 use commonplace_proto::retrieval::retrieval_service_client::RetrievalServiceClient;
-use commonplace_proto::retrieval::{PreviewPackRequest, RetrieveRequest};
+use commonplace_proto::retrieval::{PackView, PreviewPackRequest, RetrieveRequest};
 use commonplace_rpc::server;
 
 use crate::corpus;
@@ -84,7 +84,8 @@ pub async fn measure(
             project: "bench".into(),
             query: corpus::query(round % 64),
             budget_tokens: 2_000,
-            policy: "general".into(),
+            policy: "qa_root_cause".into(),
+            view: PackView::Basic.into(),
             ..Default::default()
         };
         let started = Instant::now();

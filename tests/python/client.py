@@ -1,5 +1,6 @@
 """A client as its author would write it: generated stubs, nothing of ours. Argument: host:port."""
 
+import base64
 import json
 import sys
 import traceback
@@ -19,6 +20,7 @@ from commonplace.retrieval.v1 import retrieval_pb2_grpc as retrieval_grpc
 ADDRESS = sys.argv[1]
 CHANNEL = grpc.insecure_channel(ADDRESS)
 INGEST = ingest_grpc.IngestServiceStub(CHANNEL)
+FULL = retrieval.PACK_VIEW_FULL
 RETRIEVAL = retrieval_grpc.RetrievalServiceStub(CHANNEL)
 
 DECISION = common.EventDraft(
@@ -49,7 +51,7 @@ def test_the_same_event_twice_is_one_event():
 
 
 def test_a_pack_is_cited_and_its_id_can_be_recomputed():
-    request = retrieval.RetrieveRequest(query="how do we wait between retries?", budget_tokens=500)
+    request = retrieval.RetrieveRequest(query="how do we wait between retries?", budget_tokens=500, view=FULL)
     pack = RETRIEVAL.Retrieve(request, timeout=30).pack
     assert pack.items[0].title == DECISION.title
     citation = pack.items[0].citation
@@ -61,7 +63,7 @@ def test_a_pack_is_cited_and_its_id_can_be_recomputed():
 
 
 def test_a_pack_verifies_and_a_changed_one_does_not():
-    pack = RETRIEVAL.Retrieve(retrieval.RetrieveRequest(query="retries", budget_tokens=500), timeout=30).pack
+    pack = RETRIEVAL.Retrieve(retrieval.RetrieveRequest(query="retries", budget_tokens=500, view=FULL), timeout=30).pack
     verify = retrieval.VerifyPackRequest(id=pack.id, content=pack.content)
     assert RETRIEVAL.VerifyPack(verify, timeout=30).verified
     verify.content = pack.content.replace(b"jitter", b"bitter")
@@ -118,7 +120,16 @@ def test_compressed_calls_and_large_pages_are_read_with_the_defaults_of_grpc():
 def test_json_says_the_same():
     status, body = http("POST", "/retrieve", {"query": "retries", "budget_tokens": 500})
     assert status == 200, body
-    assert json.loads(body)["pack"]["items"][0]["title"] == DECISION.title
+    pack = json.loads(body)["pack"]
+    assert pack["items"][0]["title"] == DECISION.title
+    assert "content" not in pack and "exclusions" not in pack
+    status, body = http("GET", "/packs/" + pack["id"])
+    assert status == 200, body
+    kept = json.loads(body)["pack"]
+    whole = base64.b64decode(kept.pop("content"))
+    assert pack["id"] == "blake3:" + blake3.blake3(whole).hexdigest()
+    kept.pop("exclusions", None)
+    assert kept == pack
     status, body = http("GET", "/events?filter.artifact_types=decision&page_size=5")
     assert status == 200 and json.loads(body)["events"][0]["title"] == DECISION.title, body
     status, body = http("POST", "/retrieve", {"query": "x", "budget": 5})

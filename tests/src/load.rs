@@ -17,7 +17,7 @@ use commonplace_proto::journal::{ListRefsRequest, QueryEventsRequest, VerifyChai
 use commonplace_proto::policy::GetPolicyRequest;
 use commonplace_proto::policy::policy_service_client::PolicyServiceClient;
 use commonplace_proto::retrieval::retrieval_service_client::RetrievalServiceClient;
-use commonplace_proto::retrieval::{RetrieveRequest, SearchRequest, VerifyPackRequest};
+use commonplace_proto::retrieval::{PackView, RetrieveRequest, SearchRequest, VerifyPackRequest};
 use commonplace_rpc::{context, server};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -318,6 +318,7 @@ impl Client {
             query: "which flaky test fails?".into(),
             budget_tokens: 600,
             durable: true,
+            view: PackView::Full.into(),
             ..Default::default()
         };
         let mut client = RetrievalServiceClient::new(self.channels.retrieval.clone());

@@ -31,7 +31,7 @@ use commonplace_proto::policy::policy_service_client::PolicyServiceClient;
 use commonplace_proto::policy::{ListPoliciesRequest, PutPolicyRequest};
 use commonplace_proto::retrieval::retrieval_service_client::RetrievalServiceClient;
 use commonplace_proto::retrieval::{
-    ContextPack, GetPackRequest, RetrieveRequest, SearchRequest, VerifyPackRequest,
+    ContextPack, GetPackRequest, PackView, RetrieveRequest, SearchRequest, VerifyPackRequest,
 };
 use commonplace_rpc::{Channel, Code, Failure, context, server};
 
@@ -378,6 +378,7 @@ impl Clients {
             clock: Some(clock()),
             wait_for_dense: dense,
             durable: true,
+            view: PackView::Full.into(),
             ..Default::default()
         };
         let pack = self.retrieval.retrieve(request).await.unwrap();

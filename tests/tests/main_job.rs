@@ -19,7 +19,7 @@ use commonplace_proto::policy::policy_service_client::PolicyServiceClient;
 use commonplace_proto::policy::{GetPolicyRequest, PutPolicyRequest};
 use commonplace_proto::retrieval::retrieval_service_client::RetrievalServiceClient;
 use commonplace_proto::retrieval::{
-    ContextPack, GetPackRequest, RetrieveRequest, VerifyPackRequest, VerifyPackResponse,
+    ContextPack, GetPackRequest, PackView, RetrieveRequest, VerifyPackRequest, VerifyPackResponse,
 };
 use commonplace_rpc::context;
 use commonplace_types::SystemClock;
@@ -82,6 +82,7 @@ async fn retrieve(node: &Node) -> ContextPack {
         budget_tokens: 1_200,
         wait_for_dense: true,
         durable: true,
+        view: PackView::Full.into(),
         ..Default::default()
     };
     context::with_deadline(Duration::from_secs(120), retrieval.retrieve(request))

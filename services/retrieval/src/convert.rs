@@ -1,5 +1,7 @@
 //! Messages and what they mean here. A failure names its field.
 
+use std::collections::BTreeMap;
+
 use commonplace_proto::policy as policy_proto;
 use commonplace_proto::retrieval as proto;
 use commonplace_rpc::convert::{
@@ -19,6 +21,15 @@ use crate::store::Kept;
 use crate::verify::{Conclusion, Verdict};
 
 mod index;
+
+/// How much of a pack an answer gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PackView {
+    /// What a prompt needs.
+    Basic,
+    /// Also its bytes and what was left out.
+    Full,
+}
 
 pub(crate) use index::{found, index_search, passage_request, passages};
 
@@ -143,13 +154,32 @@ fn millionths(field: &str, value: f64) -> Result<u32, Invalid> {
     ))
 }
 
-/// Writes a pack.
-pub(crate) fn context_pack(kept: &Kept) -> proto::ContextPack {
+/// How much of a pack is asked for; `by_default` when the caller does not say.
+pub(crate) fn pack_view(number: i32, by_default: PackView) -> Result<PackView, Invalid> {
+    match proto::PackView::try_from(number) {
+        Ok(proto::PackView::Unspecified) => Ok(by_default),
+        Ok(proto::PackView::Basic) => Ok(PackView::Basic),
+        Ok(proto::PackView::Full) => Ok(PackView::Full),
+        Err(_) => Err(Invalid::new(
+            "view",
+            format!("expected a known view, found {number}"),
+        )),
+    }
+}
+
+/// Writes as much of a pack as is asked for.
+pub(crate) fn context_pack(kept: &Kept, view: PackView) -> proto::ContextPack {
     let pack = &kept.pack;
-    let excluded = pack.candidates.iter().filter_map(exclusion).collect();
+    let (content, exclusions) = match view {
+        PackView::Basic => Default::default(),
+        PackView::Full => (
+            kept.content.clone(),
+            pack.candidates.iter().filter_map(exclusion).collect(),
+        ),
+    };
     proto::ContextPack {
         id: kept.id.clone(),
-        content: kept.content.clone(),
+        content,
         project: pack.recipe.project.to_string(),
         commit: pack.commit.to_string(),
         task: pack.recipe.task.clone(),
@@ -160,8 +190,9 @@ pub(crate) fn context_pack(kept: &Kept) -> proto::ContextPack {
         used_tokens: pack.used_tokens,
         efficiency: f64::from(pack.used_tokens) / f64::from(pack.recipe.budget_tokens.max(1)),
         items: items(pack),
-        exclusions: excluded,
+        exclusions,
         manifest: Some(manifest(pack)),
+        exclusion_counts: exclusion_counts(pack),
     }
 }
 
@@ -208,23 +239,39 @@ fn write_scores(scores: Scores) -> proto::Scores {
     }
 }
 
-fn exclusion(listed: &Listed) -> Option<proto::Exclusion> {
-    let Outcome::Excluded { reason, detail } = &listed.outcome else {
-        return None;
-    };
-    let reason = match reason {
+fn exclusion_reason(reason: &Reason) -> proto::ExclusionReason {
+    match reason {
         Reason::Budget => proto::ExclusionReason::Budget,
         Reason::Policy => proto::ExclusionReason::Policy,
         Reason::Superseded => proto::ExclusionReason::Superseded,
         Reason::Duplicate => proto::ExclusionReason::Duplicate,
         Reason::Rank => proto::ExclusionReason::Rank,
+    }
+}
+
+fn exclusion_counts(pack: &Pack) -> Vec<proto::ExclusionCount> {
+    let mut counts = BTreeMap::new();
+    for listed in &pack.candidates {
+        if let Outcome::Excluded { reason, .. } = &listed.outcome {
+            *counts.entry(exclusion_reason(reason).into()).or_insert(0) += 1;
+        }
+    }
+    counts
+        .into_iter()
+        .map(|(reason, count)| proto::ExclusionCount { reason, count })
+        .collect()
+}
+
+fn exclusion(listed: &Listed) -> Option<proto::Exclusion> {
+    let Outcome::Excluded { reason, detail } = &listed.outcome else {
+        return None;
     };
     Some(proto::Exclusion {
         event_id: listed.key.event.to_string(),
         passage: listed.key.passage,
         tokens: listed.tokens,
         scores: Some(write_scores(listed.scores)),
-        reason: reason.into(),
+        reason: exclusion_reason(reason).into(),
         detail: detail.clone(),
     })
 }

@@ -8,7 +8,7 @@ use commonplace_rpc::status;
 use commonplace_types::Invalid;
 use tonic::{Request, Response, Status};
 
-use crate::convert;
+use crate::convert::{self, PackView};
 use crate::engine::Engine;
 
 /// Answers the calls of `RetrievalService`.
@@ -25,6 +25,8 @@ impl RetrievalService for Service {
     ) -> Result<Response<proto::RetrieveResponse>, Status> {
         let request = request.into_inner();
         let durable = request.durable;
+        // What is left out can be had later: the pack is kept.
+        let view = convert::pack_view(request.view, PackView::Basic).map_err(status)?;
         let request = convert::request(request).map_err(status)?;
         let answer = self
             .engine
@@ -32,7 +34,7 @@ impl RetrievalService for Service {
             .await
             .map_err(status)?;
         Ok(Response::new(proto::RetrieveResponse {
-            pack: Some(convert::context_pack(&answer.kept)),
+            pack: Some(convert::context_pack(&answer.kept, view)),
             reused: answer.reused,
             policy_reason: answer.policy_reason,
         }))
@@ -44,10 +46,12 @@ impl RetrievalService for Service {
     ) -> Result<Response<proto::PreviewPackResponse>, Status> {
         let missing = || status(Invalid::new("request", "expected a request, found none"));
         let request = request.into_inner().request.ok_or_else(missing)?;
-        let request = convert::request(request).map_err(|error| status(error.under("request")))?;
+        let nested = |error: Invalid| status(error.under("request"));
+        let view = convert::pack_view(request.view, PackView::Full).map_err(nested)?;
+        let request = convert::request(request).map_err(nested)?;
         let answer = self.engine.preview(request).await.map_err(status)?;
         Ok(Response::new(proto::PreviewPackResponse {
-            pack: Some(convert::context_pack(&answer.kept)),
+            pack: Some(convert::context_pack(&answer.kept, view)),
             policy_reason: answer.policy_reason,
         }))
     }
@@ -70,7 +74,7 @@ impl RetrievalService for Service {
             .get_shown(&request.into_inner().id)
             .await
             .map_err(status)?;
-        let pack = Some(convert::context_pack(&kept));
+        let pack = Some(convert::context_pack(&kept, PackView::Full));
         let traceparent = kept.traceparent.clone();
         Ok(Response::new(proto::GetPackResponse { pack, traceparent }))
     }

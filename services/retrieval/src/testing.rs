@@ -128,5 +128,8 @@ pub fn answer(
     let draft = engine::fill(recipe, policy, found, &plan.post_filter_tags, "tokenizer")?;
     let keys = draft.keys();
     let passages = convert::passages(passages(keys.clone()), &keys)?;
-    Ok(convert::context_pack(&Kept::new(draft.finish(passages))))
+    Ok(convert::context_pack(
+        &Kept::new(draft.finish(passages)),
+        convert::PackView::Full,
+    ))
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use common::{Mesh, Words, ask, at, draft, history};
 use commonplace_proto::common::EventFilter;
 use commonplace_proto::index::RebuildRequest;
@@ -65,6 +66,53 @@ async fn a_pack_is_cited_within_budget_and_named_by_its_bytes() {
             .iter()
             .any(|e| e.reason() == proto::ExclusionReason::Budget)
     );
+    mesh.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_gives_as_much_of_a_pack_as_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let mesh = Mesh::start(folder.path()).await;
+    mesh.append(history()).await;
+    let viewed = |view: proto::PackView| proto::RetrieveRequest {
+        budget_tokens: 200,
+        clock: Some(commonplace_proto::Timestamp {
+            seconds: 1_780_100_040,
+            nanos: 0,
+        }),
+        view: view.into(),
+        ..ask("login timeout session cache")
+    };
+    let full = mesh.pack(viewed(proto::PackView::Full)).await;
+    let counted: u32 = full.exclusion_counts.iter().map(|of| of.count).sum();
+    assert_eq!(counted as usize, full.exclusions.len());
+    assert!(full.exclusion_counts.is_sorted_by_key(|of| of.reason));
+    for of in &full.exclusion_counts {
+        let found = full.exclusions.iter().filter(|e| e.reason == of.reason);
+        assert_eq!(found.count(), of.count as usize);
+    }
+    let basic = proto::ContextPack {
+        content: Bytes::new(),
+        exclusions: Vec::new(),
+        ..full.clone()
+    };
+    assert!(!full.content.is_empty() && !full.exclusions.is_empty());
+    for view in [proto::PackView::Unspecified, proto::PackView::Basic] {
+        assert_eq!(mesh.pack(viewed(view)).await, basic, "{view:?}");
+    }
+    let preview = async |view| {
+        let request = Some(viewed(view));
+        let request = proto::PreviewPackRequest { request };
+        let answer = mesh.client.clone().preview_pack(request).await.unwrap();
+        answer.into_inner().pack.unwrap()
+    };
+    for view in [proto::PackView::Unspecified, proto::PackView::Full] {
+        assert_eq!(preview(view).await, full, "{view:?}");
+    }
+    assert_eq!(preview(proto::PackView::Basic).await, basic);
+    let id = full.id.clone();
+    let kept = mesh.client.clone().get_pack(proto::GetPackRequest { id });
+    assert_eq!(kept.await.unwrap().into_inner().pack.unwrap(), full);
     mesh.stop().await;
 }
 
@@ -599,6 +647,13 @@ async fn what_is_wrong_with_a_request_is_named() {
                 ..ask("a")
             },
             "fusion",
+        ),
+        (
+            proto::RetrieveRequest {
+                view: 9,
+                ..ask("a")
+            },
+            "view",
         ),
         (
             proto::RetrieveRequest {

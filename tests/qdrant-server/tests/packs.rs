@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use common::{Dice, Side, World, qdrant, server};
 use commonplace_proto::retrieval::retrieval_service_client::RetrievalServiceClient;
-use commonplace_proto::retrieval::{RetrieveRequest, VerifyPackRequest};
+use commonplace_proto::retrieval::{PackView, RetrieveRequest, VerifyPackRequest};
 use commonplace_rpc::Channel;
 use commonplace_types::{ManualClock, Timestamp};
 use tonic::service::Routes;
@@ -54,6 +54,7 @@ async fn packs_verify_without_the_store_and_after_later_writes() {
                 project: project.into(),
                 query: dice.words(5),
                 wait_for_dense: true,
+                view: PackView::Full.into(),
                 ..Default::default()
             };
             let answer = here.retrieve(request).await.unwrap().into_inner();

@@ -146,6 +146,7 @@ fn retrieve(project: &str, query: &str) -> retrieval::RetrieveRequest {
             seconds: 1_780_100_000,
             nanos: 0,
         }),
+        view: retrieval::PackView::Full.into(),
         ..retrieval::RetrieveRequest::default()
     }
 }

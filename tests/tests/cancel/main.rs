@@ -142,6 +142,7 @@ async fn prepare(channels: &Channels) -> Known {
         query: "callers come and go".into(),
         budget_tokens: 300,
         durable: true,
+        view: retrieval::PackView::Full.into(),
         ..Default::default()
     };
     let mut access =

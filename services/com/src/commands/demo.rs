@@ -8,7 +8,7 @@ use commonplace_ingest::samples;
 use commonplace_node::NodeOptions;
 use commonplace_proto::common::EventFilter;
 use commonplace_proto::ingest::ReportHeader;
-use commonplace_proto::retrieval::RetrieveRequest;
+use commonplace_proto::retrieval::{PackView, RetrieveRequest};
 use commonplace_retrieval::pack;
 
 use super::{index, ingest, model, retrieve};
@@ -57,6 +57,7 @@ pub async fn run(global: &Global, arguments: Demo) -> anyhow::Result<()> {
             budget_tokens: arguments.budget,
             filter: Some(of_the_shop()),
             durable: true,
+            view: PackView::Full.into(),
             ..Default::default()
         };
         let made = retrieve::make(session, request).await?;

@@ -5,8 +5,8 @@ use std::path::Path;
 use anyhow::Context;
 use commonplace_proto::retrieval::retrieval_service_client::RetrievalServiceClient;
 use commonplace_proto::retrieval::{
-    ContextPack, Item, PreviewPackRequest, RetrieveRequest, SearchRequest, Verdict,
-    VerifyPackRequest, VerifyPackResponse,
+    ContextPack, ExclusionCount, Item, PackView, PreviewPackRequest, RetrieveRequest,
+    SearchRequest, Verdict, VerifyPackRequest, VerifyPackResponse,
 };
 use commonplace_retrieval::pack;
 use commonplace_rpc::convert::timestamp_to_proto;
@@ -22,7 +22,10 @@ use crate::session::{self, Session};
 /// `com retrieve`
 pub async fn retrieve(global: &Global, arguments: Retrieve) -> anyhow::Result<()> {
     session::with(global, async |session| {
-        let request = request(global, &arguments.request, true)?;
+        let mut request = request(global, &arguments.request, true)?;
+        if arguments.output.is_some() || global.json {
+            request.view = PackView::Full.into();
+        }
         let made = make(session, request).await?;
         if let Some(file) = &arguments.output {
             write(file, &made.pack)?;
@@ -78,7 +81,10 @@ pub fn write(file: &Path, made: &ContextPack) -> anyhow::Result<()> {
 /// `com pack --preview`
 pub async fn preview(global: &Global, arguments: Pack) -> anyhow::Result<()> {
     session::with(global, async |session| {
-        let request = request(global, &arguments.request, false)?;
+        let mut request = request(global, &arguments.request, false)?;
+        if !global.json {
+            request.view = PackView::Basic.into();
+        }
         let mut client = RetrievalServiceClient::new(session.channels.retrieval.clone())
             .max_decoding_message_size(commonplace_rpc::server::MESSAGE_BYTES);
         let answer = client
@@ -287,7 +293,10 @@ pub fn print_pack(made: &Made) {
         pack.budget_tokens,
         share * 100.0,
         pack.items.len(),
-        pack.exclusions.len()
+        pack.exclusion_counts
+            .iter()
+            .map(|excluded| excluded.count)
+            .sum::<u32>()
     ));
     output::line(&left_out(pack));
     if let Some(manifest) = pack
@@ -304,19 +313,12 @@ pub fn print_pack(made: &Made) {
 
 /// How many were left out for each reason.
 fn left_out(pack: &ContextPack) -> String {
-    let mut counts = std::collections::BTreeMap::new();
-    for exclusion in &pack.exclusions {
-        let name = exclusion
-            .reason()
-            .as_str_name()
-            .trim_start_matches("EXCLUSION_REASON_")
-            .to_lowercase();
-        *counts.entry(name).or_insert(0) += 1;
-    }
-    let counts: Vec<String> = counts
-        .into_iter()
-        .map(|(name, count)| format!("{count} {name}"))
-        .collect();
+    let told = |excluded: &ExclusionCount| {
+        let name = excluded.reason().as_str_name();
+        let name = name.trim_start_matches("EXCLUSION_REASON_").to_lowercase();
+        format!("{} {name}", excluded.count)
+    };
+    let counts: Vec<String> = pack.exclusion_counts.iter().map(told).collect();
     paint(
         DIM,
         &format!(

@@ -176,6 +176,7 @@ pub fn ask(query: &str) -> proto::RetrieveRequest {
     proto::RetrieveRequest {
         query: query.into(),
         wait_for_dense: true,
+        view: proto::PackView::Full.into(),
         ..Default::default()
     }
 }
