@@ -19,6 +19,7 @@ use commonplace_proto::policy::policy_service_client::PolicyServiceClient;
 use commonplace_proto::retrieval::retrieval_service_client::RetrievalServiceClient;
 use commonplace_proto::retrieval::{PackView, RetrieveRequest, SearchRequest, VerifyPackRequest};
 use commonplace_rpc::{context, server};
+use futures::future::BoxFuture;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -112,7 +113,11 @@ pub enum Gave {
 }
 
 /// Makes the project that the load works in: before its first event, reads rightly find none.
-pub async fn open(channels: &Channels) {
+pub fn open(channels: &Channels) -> BoxFuture<'_, ()> {
+    Box::pin(opened(channels))
+}
+
+async fn opened(channels: &Channels) {
     let event = EventDraft {
         artifact_type: "spec".into(),
         title: "a flaky test fails now and then".into(),
@@ -163,7 +168,11 @@ impl Load {
 
 impl Running {
     /// Begins no more calls, and waits for those that run.
-    pub async fn stop(mut self) -> Account {
+    pub fn stop(self) -> BoxFuture<'static, Account> {
+        Box::pin(self.stopped())
+    }
+
+    async fn stopped(mut self) -> Account {
         self.stop.cancel();
         let (mut done, mut left_out) = (Vec::new(), 0);
         while let Some(client) = self.clients.join_next().await {
@@ -413,7 +422,15 @@ pub struct Audit {
 }
 
 /// Looks for everything that was acknowledged. At most `packs` packs are made again, spread over all of them.
-pub async fn audit(channels: &Channels, account: &Account, packs: usize) -> Audit {
+pub fn audit<'a>(
+    channels: &'a Channels,
+    account: &'a Account,
+    packs: usize,
+) -> BoxFuture<'a, Audit> {
+    Box::pin(audited(channels, account, packs))
+}
+
+async fn audited(channels: &Channels, account: &Account, packs: usize) -> Audit {
     context::with_deadline(Duration::from_secs(120), async {
         let mut audit = Audit::default();
         let mut ids = BTreeSet::new();

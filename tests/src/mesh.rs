@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use commonplace_node::{Channels, Node, Role};
 use commonplace_rpc::{Channel, RemoteOptions, Tls, TransportOptions};
+use futures::future::BoxFuture;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -123,13 +124,17 @@ impl Mesh {
     }
 
     /// SIGTERM, and waits for the end. Panics unless it ends well.
-    pub async fn stop(&mut self, role: Role, replica: usize) {
-        self.process(role, replica).stop(PATIENCE).await;
+    pub fn stop(&mut self, role: Role, replica: usize) -> BoxFuture<'_, ()> {
+        Box::pin(async move { self.process(role, replica).stop(PATIENCE).await })
     }
 
     /// Starts a process that was stopped or killed, and waits until it serves; a journal may stand by for another that
     /// leads. Gives how long that took.
-    pub async fn start(&mut self, role: Role, replica: usize) -> Duration {
+    pub fn start(&mut self, role: Role, replica: usize) -> BoxFuture<'_, Duration> {
+        Box::pin(self.started(role, replica))
+    }
+
+    async fn started(&mut self, role: Role, replica: usize) -> Duration {
         let started = Instant::now();
         let process = self.process(role, replica);
         process.spawn();
@@ -145,9 +150,11 @@ impl Mesh {
     }
 
     /// Stops a process and starts it again.
-    pub async fn restart(&mut self, role: Role, replica: usize) -> Duration {
-        self.stop(role, replica).await;
-        self.start(role, replica).await
+    pub fn restart(&mut self, role: Role, replica: usize) -> BoxFuture<'_, Duration> {
+        Box::pin(async move {
+            self.stop(role, replica).await;
+            self.start(role, replica).await
+        })
     }
 
     /// SIGSTOP: it keeps its connections and answers nothing.
@@ -230,7 +237,11 @@ impl Mesh {
     }
 
     /// Ends every process well, callers first, so that its data can be used by another mesh. Gives the folder.
-    pub async fn shutdown(mut self) -> tempfile::TempDir {
+    pub fn shutdown(self) -> BoxFuture<'static, tempfile::TempDir> {
+        Box::pin(self.ended())
+    }
+
+    async fn ended(mut self) -> tempfile::TempDir {
         if let Some(node) = self.node.take() {
             node.shutdown().await;
         }

@@ -34,6 +34,7 @@ use commonplace_proto::retrieval::{
     ContextPack, GetPackRequest, PackView, RetrieveRequest, SearchRequest, VerifyPackRequest,
 };
 use commonplace_rpc::{Channel, Code, Failure, context, server};
+use futures::future::BoxFuture;
 
 /// The moment that ages are counted from: 2026-11-21T00:00:00Z.
 const CLOCK: i64 = 1_795_219_200;
@@ -123,16 +124,20 @@ impl Clients {
 }
 
 /// Fills an empty journal: reports of four kinds, each twice; a branch; corrections; a tag.
-pub async fn write(channels: &Channels) -> Written {
-    let mut clients = Clients::new(channels);
-    context::with_deadline(PATIENCE, clients.write()).await
+pub fn write(channels: &Channels) -> BoxFuture<'_, Written> {
+    Box::pin(async move {
+        let mut clients = Clients::new(channels);
+        context::with_deadline(PATIENCE, clients.write()).await
+    })
 }
 
 /// Asks a journal that [`write`] filled: rankings, packs and their proofs, before and after the policy changed and
 /// the index was built anew. `dense`: wait for the vectors, as there is a model.
-pub async fn ask(channels: &Channels, dense: bool) -> Asked {
-    let mut clients = Clients::new(channels);
-    context::with_deadline(PATIENCE, clients.ask(dense)).await
+pub fn ask(channels: &Channels, dense: bool) -> BoxFuture<'_, Asked> {
+    Box::pin(async move {
+        let mut clients = Clients::new(channels);
+        context::with_deadline(PATIENCE, clients.ask(dense)).await
+    })
 }
 
 impl Clients {

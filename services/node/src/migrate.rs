@@ -1,6 +1,7 @@
 //! Schemas of this node's stores: how they stand, and bringing them up to date.
 
 use commonplace_storage::{DataFolder, SchemaState, WallState};
+use futures::future::LocalBoxFuture;
 
 use crate::node::place;
 use crate::{NodeError, NodeOptions, Role};
@@ -15,7 +16,11 @@ pub struct Schema {
 }
 
 /// How each schema stands beside what this program knows; changes nothing but that missing folders are made.
-pub async fn schemas(options: &NodeOptions) -> Result<Vec<Schema>, NodeError> {
+pub fn schemas(options: &NodeOptions) -> LocalBoxFuture<'_, Result<Vec<Schema>, NodeError>> {
+    Box::pin(all_schemas(options))
+}
+
+async fn all_schemas(options: &NodeOptions) -> Result<Vec<Schema>, NodeError> {
     let schema = |service, state| Schema { service, state };
     Ok(vec![
         schema(
@@ -56,7 +61,11 @@ pub(crate) async fn wall_of(options: &NodeOptions, role: Role) -> Result<WallSta
 }
 
 /// Brings each schema up to date, one after the other. What was done stays done when a later one fails.
-pub async fn migrate(options: &NodeOptions) -> Result<(), NodeError> {
+pub fn migrate(options: &NodeOptions) -> LocalBoxFuture<'_, Result<(), NodeError>> {
+    Box::pin(migrate_all(options))
+}
+
+async fn migrate_all(options: &NodeOptions) -> Result<(), NodeError> {
     let mut options = options.clone();
     // Asked for by name, whatever services do when they start.
     options.database.migrate = true;

@@ -20,6 +20,7 @@ use commonplace_rpc::{
 use commonplace_storage::{DataFolder, Place, PoolMetrics, StorageError};
 use commonplace_telemetry::{Metrics, Spans};
 use commonplace_types::{Clock, Invalid};
+use futures::future::{BoxFuture, LocalBoxFuture};
 use tokio::sync::watch;
 use tonic::service::Routes;
 
@@ -143,12 +144,23 @@ pub struct Node {
 impl Node {
     /// Takes the data folder and starts the services of `options.roles`.
     /// Error: the folder is in use or of a newer version, a store in it is damaged, or a peer is missing.
-    pub async fn start(options: &NodeOptions, clock: Arc<dyn Clock>) -> Result<Self, NodeError> {
-        Self::start_in(options, clock, Surroundings::new(options)?).await
+    pub fn start(
+        options: &NodeOptions,
+        clock: Arc<dyn Clock>,
+    ) -> LocalBoxFuture<'_, Result<Self, NodeError>> {
+        Box::pin(async move { Self::started(options, clock, Surroundings::new(options)?).await })
     }
 
     /// [`Node::start`] in given surroundings.
-    pub async fn start_in(
+    pub fn start_in(
+        options: &NodeOptions,
+        clock: Arc<dyn Clock>,
+        surroundings: Surroundings,
+    ) -> LocalBoxFuture<'_, Result<Self, NodeError>> {
+        Box::pin(Self::started(options, clock, surroundings))
+    }
+
+    async fn started(
         options: &NodeOptions,
         clock: Arc<dyn Clock>,
         surroundings: Surroundings,
@@ -267,7 +279,11 @@ impl Node {
     }
 
     /// Stops every service, callers first. What was acknowledged is on disk when this returns.
-    pub async fn shutdown(self) {
+    pub fn shutdown(self) -> BoxFuture<'static, ()> {
+        Box::pin(self.end())
+    }
+
+    async fn end(self) {
         self.uses.end().await;
         if let Some(retrieval) = self.retrieval
             && let Err(error) = retrieval.shutdown().await

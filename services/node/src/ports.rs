@@ -10,6 +10,7 @@ use std::time::Duration;
 use commonplace_access::Mode;
 use commonplace_rpc::AllowList;
 use commonplace_rpc::server::{HealthPort, Server, ServerError, ServerOptions};
+use futures::future::BoxFuture;
 
 use crate::node::{Node, NodeError, Surroundings};
 use crate::{NodeOptions, Role};
@@ -53,10 +54,14 @@ pub struct Ports {
 
 impl Ports {
     /// Takes the ports. Error: one of them cannot be had, or the gateway's certificate cannot be used.
-    pub async fn bind(
-        options: &NodeOptions,
-        surroundings: &Surroundings,
-    ) -> Result<Self, PortError> {
+    pub fn bind<'a>(
+        options: &'a NodeOptions,
+        surroundings: &'a Surroundings,
+    ) -> BoxFuture<'a, Result<Self, PortError>> {
+        Box::pin(Self::bound(options, surroundings))
+    }
+
+    async fn bound(options: &NodeOptions, surroundings: &Surroundings) -> Result<Self, PortError> {
         let gateway = options.roles.contains(&Role::Gateway);
         let service_address = match gateway {
             true => Some(&options.service_listen).filter(|address| !address.is_empty()),
@@ -146,7 +151,11 @@ impl Ports {
 
     /// Lets running calls end, at the latest after `cap`. Says whether all of them did. Probes are answered to
     /// the end.
-    pub async fn drain(self, cap: Duration) -> bool {
+    pub fn drain(self, cap: Duration) -> BoxFuture<'static, bool> {
+        Box::pin(self.drained(cap))
+    }
+
+    async fn drained(self, cap: Duration) -> bool {
         let drain = async |server: Option<Server>| match server {
             Some(server) => server.drain(cap).await,
             None => true,

@@ -111,8 +111,9 @@ async fn an_answer_gives_as_much_of_a_pack_as_is_asked_for() {
     }
     assert_eq!(preview(proto::PackView::Basic).await, basic);
     let id = full.id.clone();
-    let kept = mesh.client.clone().get_pack(proto::GetPackRequest { id });
-    assert_eq!(kept.await.unwrap().into_inner().pack.unwrap(), full);
+    let mut client = mesh.client.clone();
+    let kept = client.get_pack(proto::GetPackRequest { id }).await.unwrap();
+    assert_eq!(kept.into_inner().pack.unwrap(), full);
     mesh.stop().await;
 }
 

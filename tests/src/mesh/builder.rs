@@ -8,6 +8,7 @@ use std::sync::Arc;
 use commonplace_node::{Node, NodeOptions, Role, default_model_dir};
 use commonplace_rpc::Tls;
 use commonplace_types::SystemClock;
+use futures::future::LocalBoxFuture;
 
 use super::certificates::Certificates;
 use super::process::{Process, copy};
@@ -130,7 +131,11 @@ impl MeshBuilder {
     }
 
     /// Starts it and waits until every process serves.
-    pub async fn start(self) -> Mesh {
+    pub fn start(self) -> LocalBoxFuture<'static, Mesh> {
+        Box::pin(self.started())
+    }
+
+    async fn started(self) -> Mesh {
         let folder = tempfile::Builder::new()
             .prefix("commonplace-mesh-")
             .tempdir()
