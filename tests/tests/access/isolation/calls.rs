@@ -273,6 +273,8 @@ impl<'a> Filling<'a> {
                 "LimitPer" | "LimitMethods" | "LimitUnit" => Some(Value::EnumNumber(1)),
                 "AuditDecision" => Some(Value::EnumNumber(self.dice.below(3) as i32)),
                 "FusionMethod" | "Operation" | "Scope" => None,
+                // Whole: what could leak from less is in it.
+                "PackView" => Some(Value::EnumNumber(2)),
                 other => panic!("no case for the enum {other}: add one"),
             },
             // Where a page ends depends on ids that are made by chance.
