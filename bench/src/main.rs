@@ -85,7 +85,7 @@ async fn main() -> anyhow::Result<()> {
     };
     let mut report = Report::new();
     if arguments.only == [speed::Part::Overload] {
-        overload::measure(&mut report, arguments.seconds).await?;
+        overload::measure(&mut report, arguments.seconds, arguments.keep.as_deref()).await?;
         report.print();
         return report.save(&arguments.output.join("bench.json"));
     }

@@ -77,10 +77,7 @@ pub async fn measure(
     keep: Option<&Path>,
 ) -> anyhow::Result<()> {
     let (data, _temporary) = filled_folder(keep).await?;
-    let seeded = |builder: MeshBuilder| {
-        let builder = builder.model().seed(Role::Journal, &data.join("journal"));
-        builder.seed(Role::Index, &data.join("index"))
-    };
+    let seeded = |builder: MeshBuilder| seeded(builder, &data);
     let mesh = seeded(Mesh::builder(Form::Embedded)).start().await;
     filled(&mesh.channels()).await?;
     let base = retrieve(report, &mesh, "embedded", None).await?;
@@ -104,8 +101,15 @@ pub async fn measure(
     Ok(())
 }
 
+/// A mesh with the model over a copy of a filled folder.
+pub(crate) fn seeded(builder: MeshBuilder, filled: &Path) -> MeshBuilder {
+    let builder = builder.model();
+    let builder = builder.seed(Role::Journal, &filled.join("journal"));
+    builder.seed(Role::Index, &filled.join("index"))
+}
+
 /// A filled data folder, and what removes it at the end.
-async fn filled_folder(
+pub(crate) async fn filled_folder(
     keep: Option<&Path>,
 ) -> anyhow::Result<(PathBuf, Option<tempfile::TempDir>)> {
     let temporary = keep.is_none().then(tempfile::tempdir).transpose()?;
@@ -170,7 +174,7 @@ fn size(report: &mut Report, mesh: &Mesh, who: &str, (role, replica): (Role, usi
     }
 }
 
-pub(crate) async fn fill(channels: &Channels) -> anyhow::Result<()> {
+async fn fill(channels: &Channels) -> anyhow::Result<()> {
     let mut ingest = IngestServiceClient::new(channels.ingest.clone())
         .max_encoding_message_size(server::MESSAGE_BYTES);
     for first in (0..PASSAGES).step_by(BATCH) {
@@ -185,7 +189,7 @@ pub(crate) async fn fill(channels: &Channels) -> anyhow::Result<()> {
 }
 
 /// Waits until all is indexed.
-async fn filled(channels: &Channels) -> anyhow::Result<()> {
+pub(crate) async fn filled(channels: &Channels) -> anyhow::Result<()> {
     let mut index = IndexServiceClient::new(channels.index.clone());
     loop {
         let request = GetStatusRequest {

@@ -1,6 +1,7 @@
 //! A real server under three times the load that it can bear. It has one core, and whoever calls the others: on the
 //! same cores, three times the calls would take three times as much from the server as when its capacity was measured.
 
+use std::path::Path;
 use std::time::Duration;
 
 use commonplace_node::Role;
@@ -8,16 +9,17 @@ use commonplace_tests::mesh::{Form, Mesh};
 use commonplace_tests::overload::{Overload, part, quantile};
 
 use crate::corpus;
-use crate::mesh::fill;
+use crate::mesh::{filled, filled_folder, seeded};
 use crate::report::Report;
 
 const GROUP: &str = "overload";
 const QUERIES: usize = 64;
 
 /// Capacity, then goodput, latency, refusals and memory at three times that.
-pub async fn measure(report: &mut Report, seconds: u64) -> anyhow::Result<()> {
-    let mesh = Mesh::builder(Form::OneProcess).model().start().await;
-    fill(&mesh.channels()).await?;
+pub async fn measure(report: &mut Report, seconds: u64, keep: Option<&Path>) -> anyhow::Result<()> {
+    let (data, _temporary) = filled_folder(keep).await?;
+    let mesh = seeded(Mesh::builder(Form::OneProcess), &data).start().await;
+    filled(&mesh.channels()).await?;
     let overload = Overload {
         project: "bench".into(),
         queries: (0..QUERIES).map(corpus::query).collect(),
