@@ -77,8 +77,7 @@ pub async fn measure(
     keep: Option<&Path>,
 ) -> anyhow::Result<()> {
     let (data, _temporary) = filled_folder(keep).await?;
-    let seeded = |builder: MeshBuilder| seeded(builder, &data);
-    let mesh = seeded(Mesh::builder(Form::Embedded)).start().await;
+    let mesh = seeded(Mesh::builder(Form::Embedded), &data).start().await;
     filled(&mesh.channels()).await?;
     let base = retrieve(report, &mesh, "embedded", None).await?;
     if calls {
@@ -87,7 +86,7 @@ pub async fn measure(
     mesh.shutdown().await;
     let all = Wired::value_variants();
     for form in if forms.is_empty() { all } else { forms } {
-        let mesh = seeded(form.builder()).start().await;
+        let mesh = seeded(form.builder(), &data).start().await;
         filled(&mesh.channels()).await?;
         retrieve(report, &mesh, form.name(), Some(base + OVERHEAD)).await?;
         if form.sized() {

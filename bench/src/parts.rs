@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use commonplace_node::Channels;
+use commonplace_proto::common::EventFilter;
 use commonplace_proto::index::index_service_client::IndexServiceClient;
 use commonplace_proto::index::{GetPassagesRequest, PassageKey, SearchRequest};
 use commonplace_proto::journal::ResolveRequest;
@@ -15,6 +16,11 @@ use commonplace_rpc::server;
 
 use crate::corpus;
 use crate::report::{Report, Times};
+
+/// The policy that the whole goes by; what it looks for, the parts look for.
+const POLICY: &str = "qa_root_cause";
+const CANDIDATES: u32 = 250;
+const TYPES: [&str; 6] = ["runlog", "diff", "bug", "test", "flake", "decision"];
 
 /// Times of the parts, and of the whole without keeping the pack.
 pub async fn measure(
@@ -33,7 +39,7 @@ pub async fn measure(
     let mut times: [Vec<f64>; 5] = Default::default();
     for round in 0..rounds {
         let started = Instant::now();
-        let id = "general".to_owned();
+        let id = POLICY.to_owned();
         let request = GetPolicyRequest {
             id,
             ..Default::default()
@@ -54,8 +60,12 @@ pub async fn measure(
         let request = SearchRequest {
             project: "bench".into(),
             query: corpus::query(round % 64),
-            lexical_limit: 100,
-            dense_limit: 100,
+            lexical_limit: CANDIDATES,
+            dense_limit: CANDIDATES,
+            filter: Some(EventFilter {
+                artifact_types: TYPES.map(str::to_owned).to_vec(),
+                ..Default::default()
+            }),
             ineligible_limit: 20,
             ..Default::default()
         };
@@ -84,7 +94,7 @@ pub async fn measure(
             project: "bench".into(),
             query: corpus::query(round % 64),
             budget_tokens: 2_000,
-            policy: "qa_root_cause".into(),
+            policy: POLICY.into(),
             view: PackView::Basic.into(),
             ..Default::default()
         };

@@ -141,6 +141,8 @@ pub struct Node {
     _folder: Option<DataFolder>,
 }
 
+// What starts and stops a node gives a boxed future, so that the engine is compiled here and not in each program
+// that awaits it.
 impl Node {
     /// Takes the data folder and starts the services of `options.roles`.
     /// Error: the folder is in use or of a newer version, a store in it is damaged, or a peer is missing.

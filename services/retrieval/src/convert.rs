@@ -22,6 +22,8 @@ use crate::verify::{Conclusion, Verdict};
 
 mod index;
 
+pub(crate) use index::{found, index_search, passage_request, passages};
+
 /// How much of a pack an answer gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PackView {
@@ -30,8 +32,6 @@ pub(crate) enum PackView {
     /// Also its bytes and what was left out.
     Full,
 }
-
-pub(crate) use index::{found, index_search, passage_request, passages};
 
 /// Reads a request for a pack.
 pub(crate) fn request(request: proto::RetrieveRequest) -> Result<Request, Invalid> {

@@ -1,11 +1,4 @@
 //! A journal in a folder of its own, and short ways to ask it.
-#![allow(
-    dead_code,
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic
-)]
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,6 +1,5 @@
 //! The contract of the journal, from outside: what every storage backend must do.
 
-use crate::common::*;
 use commonplace_journal::{JournalError, RefName, Selection};
 use commonplace_rpc::convert::Filter;
 use commonplace_testkit::{Backend, each_backend};
@@ -8,6 +7,8 @@ use commonplace_types::{
     ArtifactType, Attribute, Digest, Importance, ProjectName, RecordId, Reference, TagName,
     Timestamp,
 };
+
+use crate::common::*;
 
 each_backend!(
     texts_without_end_are_refused_by_name_and_nobody_else_suffers,

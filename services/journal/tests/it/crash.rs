@@ -9,11 +9,12 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::common::*;
 use commonplace_journal::{Options, TailItem, start};
 use commonplace_testkit::{Backend, Site, each_backend};
 use commonplace_types::SystemClock;
 use futures::StreamExt;
+
+use crate::common::*;
 
 each_backend!(what_was_acknowledged_survives_kills);
 

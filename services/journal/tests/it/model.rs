@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::common::*;
 use commonplace_journal::{JournalError, Selection, TailItem};
 use commonplace_testkit::Backend;
 use commonplace_types::{CommitHash, Draft, EventId, LaneInterval, Reference};
 use futures::StreamExt;
 use proptest::prelude::*;
+
+use crate::common::{self, *};
 
 /// What an event of an append does, with small numbers so that events meet.
 #[derive(Debug, Clone)]
@@ -91,11 +92,11 @@ impl Model {
             make(&format!("r{record}"), &content.to_string())
         };
         match change {
-            Change::Assert { record, content } => about(crate::common::about, record, content),
-            Change::Update { record, content } => about(crate::common::update, record, content),
-            Change::Retract { record, content } => about(crate::common::retract, record, content),
+            Change::Assert { record, content } => about(common::about, record, content),
+            Change::Update { record, content } => about(common::update, record, content),
+            Change::Retract { record, content } => about(common::retract, record, content),
             Change::Replace { nth, content } => {
-                let mut draft = crate::common::draft(&content.to_string());
+                let mut draft = common::draft(&content.to_string());
                 if !self.ever.is_empty() {
                     draft.supersedes = vec![self.ever[nth % self.ever.len()]];
                 }

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::common::*;
 use commonplace_journal::{Journal, JournalError, Options, Selection, TailItem, start};
 use commonplace_rpc::{Code, Reason};
 use commonplace_storage::StorageError;
 use commonplace_testkit::{Backend, Server, Site};
 use commonplace_types::{ManualClock, SystemClock};
 use futures::StreamExt;
+
+use crate::common::*;
 
 const URL: &str = "COMMONPLACE_STALL_URL";
 const PREFIX: &str = "COMMONPLACE_STALL_PREFIX";

@@ -1,10 +1,11 @@
 //! The journal as clients call it, through the generated client.
 
-use crate::common::Fixture;
 use commonplace_proto::common::{EventDraft, Reference, reference::Point};
 use commonplace_proto::journal as proto;
 use commonplace_proto::journal::journal_service_client::JournalServiceClient;
 use commonplace_rpc::{Channel, Code, Failure};
+
+use crate::common::Fixture;
 
 async fn client() -> (Fixture, JournalServiceClient<Channel>) {
     let fixture = Fixture::new(commonplace_testkit::Backend::Sqlite).await;

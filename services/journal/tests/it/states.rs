@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use crate::common::*;
 use commonplace_journal::{Append, Appended, JournalError, Origin};
 use commonplace_testkit::{Backend, each_backend};
 use commonplace_types::{Draft, EventId, Timestamp};
+
+use crate::common::*;
 
 each_backend!(
     a_state_returns_after_another_was_said,

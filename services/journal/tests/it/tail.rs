@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use crate::common::*;
 use commonplace_journal::{Frame, JournalError, Options, TailItem, TailStream};
 use commonplace_testkit::{Backend, Site, each_backend};
 use commonplace_types::ProjectName;
 use futures::StreamExt;
+
+use crate::common::*;
 
 each_backend!(
     whole_commits_come_in_order,

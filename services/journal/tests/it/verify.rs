@@ -1,8 +1,9 @@
 //! Every column that means something is covered by a check: whatever is changed in the file, it is found.
 
-use crate::common::*;
 use commonplace_testkit::{Backend, Site, each_backend};
 use commonplace_types::Reference;
+
+use crate::common::*;
 
 each_backend!(a_change_of_any_column_is_found);
 

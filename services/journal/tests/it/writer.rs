@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::common::*;
 use commonplace_journal::{JournalError, Options, start};
 use commonplace_storage::StorageError;
 use commonplace_testkit::{Backend, Site, each_backend};
 use commonplace_types::SystemClock;
 use futures::future::join_all;
+
+use crate::common::*;
 
 each_backend!(
     heads_within_a_group_follow_each_other,
