@@ -16,6 +16,7 @@ mod random;
 mod replay;
 mod resolve;
 mod retry;
+mod trimmed;
 
 use std::fmt;
 

@@ -9,13 +9,15 @@ use http::HeaderMap;
 use http_body::Frame;
 use tonic::{Status, body::Body};
 
+use super::trimmed::Trimmed;
+
 /// Keeps a body while it is sent. The bytes themselves are shared, not copied.
 pub(crate) struct Replay {
     kept: Arc<Mutex<Kept>>,
 }
 
 struct Kept {
-    source: Body,
+    source: Trimmed,
     read: Vec<Bytes>,
     trailers: Option<HeaderMap>,
     ended: bool,
@@ -30,7 +32,7 @@ impl Replay {
     /// `limit`: bytes that are kept; a longer body is sent once.
     pub(crate) fn new(source: Body, limit: usize) -> Self {
         let kept = Kept {
-            source,
+            source: Trimmed::new(source),
             read: Vec::new(),
             trailers: None,
             ended: false,
@@ -113,6 +115,7 @@ impl http_body::Body for View {
         };
         if let Some(bytes) = frame.data_ref() {
             let bytes = bytes.clone();
+            kept.ended = kept.source.is_end_stream();
             if kept.keep(bytes) {
                 this.next += 1;
             } else {

@@ -7,6 +7,7 @@ mod common;
 mod compression;
 mod edge;
 mod endpoints;
+mod forwarding;
 mod health;
 mod limits;
 mod refusals;

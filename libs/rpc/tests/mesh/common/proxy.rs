@@ -1,6 +1,8 @@
 //! A TCP proxy that can be told to misbehave.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -19,6 +21,7 @@ pub enum Mode {
 pub struct Proxy {
     pub address: SocketAddr,
     mode: watch::Sender<Mode>,
+    taken: Arc<AtomicUsize>,
 }
 
 impl Proxy {
@@ -27,12 +30,24 @@ impl Proxy {
         let address = listener.local_addr().unwrap();
         let mode = watch::Sender::new(mode);
         let modes = mode.clone();
+        let taken = Arc::<AtomicUsize>::default();
+        let count = taken.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::SeqCst);
                 tokio::spawn(pass(stream, target, modes.subscribe()));
             }
         });
-        Self { address, mode }
+        Self {
+            address,
+            mode,
+            taken,
+        }
+    }
+
+    /// Connections that were taken until now.
+    pub fn taken(&self) -> usize {
+        self.taken.load(Ordering::SeqCst)
     }
 
     pub fn set(&self, mode: Mode) {
