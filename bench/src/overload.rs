@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use commonplace_node::Role;
 use commonplace_tests::mesh::{Form, Mesh};
-use commonplace_tests::overload::{Overload, part, quantile};
+use commonplace_tests::overload::{Overload, leave_first_core, quantile};
 
 use crate::corpus;
 use crate::mesh::{filled, filled_folder, seeded};
@@ -18,24 +18,33 @@ const QUERIES: usize = 64;
 /// Capacity, then goodput, latency, refusals and memory at three times that.
 pub async fn measure(report: &mut Report, seconds: u64, keep: Option<&Path>) -> anyhow::Result<()> {
     let (data, _temporary) = filled_folder(keep).await?;
-    let mesh = seeded(Mesh::builder(Form::OneProcess), &data).start().await;
+    let builder = match leave_first_core() {
+        true => Mesh::builder(Form::OneProcess).core(0),
+        false => {
+            eprintln!("the server shares its cores with its callers: expect less goodput");
+            Mesh::builder(Form::OneProcess)
+        }
+    };
+    let mesh = seeded(builder, &data).start().await;
     filled(&mesh.channels()).await?;
     let overload = Overload {
         project: "bench".into(),
         queries: (0..QUERIES).map(corpus::query).collect(),
         clients: 16,
-        calm: Duration::from_secs(10),
+        calm: Duration::from_secs(4),
         storm: Duration::from_secs(seconds),
+        rounds: 6,
         times: 3.0,
         deadline: Duration::from_secs(5),
     };
-    let server = mesh.pid(Role::Gateway, 0);
-    if !server.is_some_and(part) {
-        eprintln!("the server shares its cores with its callers: expect less goodput");
-    }
     let outcome = overload.run(|| mesh.channels()).await;
+    eprintln!("answers in each second: {:?}", outcome.by_second);
     let after_one = mesh.rss(Role::Gateway, 0);
-    overload.run(|| mesh.channels()).await;
+    let again = Overload {
+        rounds: 1,
+        ..overload
+    };
+    again.run(|| mesh.channels()).await;
     let after_two = mesh.rss(Role::Gateway, 0);
     let share = 100.0 * outcome.goodput / outcome.capacity;
     report.more(
@@ -51,6 +60,14 @@ pub async fn measure(report: &mut Report, seconds: u64, keep: Option<&Path>) -> 
     for (name, share) in [("p50", 0.5), ("p99", 0.99)] {
         let admitted = quantile(&outcome.answered, share).as_secs_f64() * 1e3;
         report.less(GROUP, &format!("admitted, {name}"), admitted, "ms", None);
+        let refused = quantile(&outcome.refused_after, share).as_secs_f64() * 1e3;
+        report.less(
+            GROUP,
+            &format!("refused after, {name}"),
+            refused,
+            "ms",
+            None,
+        );
         let cheap = quantile(&outcome.cheap, share).as_secs_f64() * 1e3;
         report.less(GROUP, &format!("cheap reads, {name}"), cheap, "ms", None);
     }

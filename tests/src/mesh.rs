@@ -191,11 +191,6 @@ impl Mesh {
         self.processes.get(&(role, replica))?.rss()
     }
 
-    /// The number of a running process. The embedded form has none of its own.
-    pub fn pid(&self, role: Role, replica: usize) -> Option<u32> {
-        self.processes.get(&(role, replica))?.pid()
-    }
-
     /// How long a process took from its start until it served, the last time.
     pub fn start_up(&self, role: Role, replica: usize) -> Option<Duration> {
         self.processes.get(&(role, replica))?.start_up

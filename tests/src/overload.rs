@@ -37,6 +37,8 @@ pub struct Overload {
     pub calm: Duration,
     /// How long it is overloaded.
     pub storm: Duration,
+    /// How often: each time the capacity is measured before, since the speed of machines changes.
+    pub rounds: u32,
     /// So many times the capacity.
     pub times: f64,
     /// Of each call.
@@ -52,10 +54,14 @@ pub struct Outcome {
     pub offered: f64,
     /// Answers a second under overload.
     pub goodput: f64,
+    /// Answers in each second of it.
+    pub by_second: Vec<u32>,
     /// How long the answered calls took, sorted.
     pub answered: Vec<Duration>,
     /// How the others were refused.
     pub refused: Vec<Failure>,
+    /// How long that took, sorted.
+    pub refused_after: Vec<Duration>,
     /// Calls that the test did not begin, since too many were under way.
     pub left_out: usize,
     /// How long cheap reads took, sorted.
@@ -71,33 +77,45 @@ pub fn quantile(sorted: &[Duration], share: f64) -> Duration {
     sorted.get(place.min(last)).copied().unwrap_or_default()
 }
 
-/// Gives a server a core of its own and this process the others, so that whoever calls does not take from the server
-/// what is measured. False: nothing is changed, since there is only one core or no `taskset`.
-pub fn part(server: u32) -> bool {
+/// Leaves the first core to a server ([`MeshBuilder::core`](crate::mesh::MeshBuilder::core)) and takes the others, so
+/// that whoever calls does not take from the server what is measured. False: nothing is changed, since there is only one
+/// core or no `taskset`.
+pub fn leave_first_core() -> bool {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let others = format!("1-{}", cores - 1);
-    cores > 1 && pin(server, "0") && pin(std::process::id(), &others)
-}
-
-/// Runs all threads that a process has, and those to come, on these cores.
-fn pin(process: u32, cores: &str) -> bool {
     let mut taskset = Command::new("taskset");
-    taskset.args(["--all-tasks", "--cpu-list", "--pid", cores]);
-    let pinned = taskset.arg(process.to_string()).output();
-    pinned.is_ok_and(|output| output.status.success())
+    taskset.args(["--all-tasks", "--cpu-list", "--pid"]);
+    taskset.arg(format!("1-{}", cores - 1));
+    let pinned = taskset.arg(std::process::id().to_string()).output();
+    cores > 1 && pinned.is_ok_and(|output| output.status.success())
 }
 
 /// Queries take turns.
 static NUMBER: AtomicUsize = AtomicUsize::new(0);
 
 impl Overload {
-    /// Measures, then overloads. `channels` gives connections of their own.
+    /// Measures, then overloads, in turn. `channels` gives connections of their own. Capacity, offer and goodput are
+    /// means of all rounds, everything else is of all rounds together.
     pub async fn run(&self, channels: impl Fn() -> Channels) -> Outcome {
         let connections: Vec<Channels> = (0..CONNECTIONS).map(|_| channels()).collect();
         let connections: Arc<[Channels]> = connections.into();
-        let capacity = self.capacity(&connections).await;
-        let mut outcome = self.storm(&connections, self.times * capacity).await;
-        outcome.capacity = capacity;
+        let mut outcome = Outcome::default();
+        for _ in 0..self.rounds {
+            let capacity = self.capacity(&connections).await;
+            let (offered, share) = (self.times * capacity, 1.0 / f64::from(self.rounds));
+            outcome.capacity += share * capacity;
+            outcome.offered += share * offered;
+            self.storm(&connections, offered, &mut outcome).await;
+        }
+        let seconds = self.storm.as_secs_f64() * f64::from(self.rounds);
+        outcome.goodput = outcome
+            .by_second
+            .iter()
+            .map(|count| f64::from(*count))
+            .sum::<f64>();
+        outcome.goodput /= seconds;
+        outcome.answered.sort();
+        outcome.refused_after.sort();
+        outcome.cheap.sort();
         outcome
     }
 
@@ -140,31 +158,38 @@ impl Overload {
         answers.load(Ordering::Relaxed) as f64 / self.calm.as_secs_f64()
     }
 
-    async fn storm(&self, connections: &Arc<[Channels]>, per_second: f64) -> Outcome {
-        let mut outcome = Outcome {
-            offered: per_second,
-            ..Outcome::default()
-        };
+    async fn storm(&self, connections: &Arc<[Channels]>, per_second: f64, outcome: &mut Outcome) {
         let cheap = tokio::spawn(cheap_reads(
             connections[0].clone(),
             self.project.clone(),
             self.storm,
         ));
         let (mut calls, began) = (JoinSet::new(), Instant::now());
-        let (mut next, mut in_time) = (0_u64, 0_usize);
+        let (mut next, before) = (0_u64, outcome.by_second.len());
+        let seconds = before + self.storm.as_secs_f64().ceil() as usize;
+        outcome.by_second.resize(seconds, 0);
+        let mut left_out = 0;
         let mut account = |(took, answer): (Duration, Result<(), Failure>)| match answer {
             Ok(()) => {
                 outcome.answered.push(took);
-                in_time += usize::from(began.elapsed() <= self.storm);
+                let second = before + began.elapsed().as_secs() as usize;
+                if began.elapsed() <= self.storm
+                    && let Some(count) = outcome.by_second.get_mut(second)
+                {
+                    *count += 1;
+                }
             }
-            Err(failure) => outcome.refused.push(failure),
+            Err(failure) => {
+                outcome.refused.push(failure);
+                outcome.refused_after.push(took);
+            }
         };
         while began.elapsed() < self.storm {
             let due = (began.elapsed().as_secs_f64() * per_second) as u64;
             while next < due {
                 next += 1;
                 if calls.len() >= UNDER_WAY {
-                    outcome.left_out += 1;
+                    left_out += 1;
                     continue;
                 }
                 let (this, connections) = (self.clone(), connections.clone());
@@ -183,12 +208,10 @@ impl Overload {
         while let Some(Ok(done)) = calls.join_next().await {
             account(done);
         }
-        outcome.goodput = in_time as f64 / self.storm.as_secs_f64();
-        outcome.answered.sort();
-        let (mut took, failed) = cheap.await.unwrap_or_default();
-        took.sort();
-        (outcome.cheap, outcome.cheap_failed) = (took, failed);
-        outcome
+        outcome.left_out += left_out;
+        let (took, failed) = cheap.await.unwrap_or_default();
+        outcome.cheap.extend(took);
+        outcome.cheap_failed.extend(failed);
     }
 }
 

@@ -32,6 +32,14 @@ impl Trace {
         }
     }
 
+    /// The same, not recorded.
+    pub fn unsampled(self) -> Self {
+        Self {
+            sampled: false,
+            ..self
+        }
+    }
+
     /// The same, recorded only if it falls into a share of all traces.
     pub(crate) fn within_share(self, share: f64) -> Self {
         // The last digits are the random ones, whoever made the id.

@@ -12,6 +12,7 @@
 
 mod body;
 pub mod config;
+mod door;
 mod grpc;
 mod guard;
 mod http_error;
@@ -30,29 +31,46 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::get;
-use commonplace_rpc::{Channel, Code, Failure};
+use commonplace_rpc::{Channel, Code, Edge, Failure};
 use commonplace_telemetry::Metrics;
 
 pub use config::Options;
+pub use door::Door;
 pub use who::Who;
 
 /// The services behind the gateway: full service name, for example
 /// `commonplace.journal.v1.JournalService`, to its channel.
 pub type Backends = Arc<BTreeMap<String, Channel>>;
 
-/// Builds the gateway's routes: gRPC, gRPC-web, JSON, health and metrics together.
+/// The gateway, to be served.
+#[derive(Debug)]
+pub struct Gateway {
+    /// gRPC, gRPC-web, JSON, health and metrics together.
+    pub routes: Router,
+    requests: trace::Requests,
+}
+
+impl Gateway {
+    /// The routes, or a service around them, behind the door: of what the edge behind them would refuse anyway, gRPC
+    /// calls are refused here.
+    pub fn door<S>(self, service: S, edge: Option<Edge>) -> Door<S> {
+        Door::new(service, edge, self.requests)
+    }
+}
+
+/// Builds the gateway.
 pub fn start(
     options: &Options,
     backends: BTreeMap<String, Channel>,
     metrics: Arc<Metrics>,
     who: Who,
-) -> Router {
+) -> Gateway {
     let backends: Backends = Arc::new(backends);
     let numbers = metrics.clone();
     let shared = json::Shared::new(options);
     let requests = trace::Requests::new(&metrics, json::calls(&backends));
     let recorder = who.recorder().clone();
-    Router::new()
+    let routes = Router::new()
         .merge(json::routes(&backends, &shared))
         .merge(report::routes(&backends, &shared))
         .route(
@@ -73,9 +91,10 @@ pub fn start(
         ))
         // Around all: a refusal belongs to a trace too.
         .layer(axum::middleware::from_fn_with_state(
-            requests,
+            requests.clone(),
             trace::follow,
-        ))
+        ));
+    Gateway { routes, requests }
 }
 
 async fn method_not_allowed(request: axum::extract::Request) -> http_error::HttpError {

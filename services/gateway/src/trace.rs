@@ -92,6 +92,17 @@ impl Requests {
         }
     }
 
+    /// Counts a gRPC call that was refused before anything was done for it.
+    pub(crate) fn turned_away(&self, method: &'static Method) {
+        let labels = Labels {
+            route: method.name.as_str().into(),
+            class: class(method),
+            surface: "grpc",
+            outcome: "refused",
+        };
+        self.count(labels, Duration::ZERO);
+    }
+
     /// The JSON call that a request fits.
     fn route(&self, verb: &str, path: &str) -> Option<&Route> {
         let mut routes = self.routes.iter();

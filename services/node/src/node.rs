@@ -8,8 +8,8 @@ use std::time::Duration;
 use commonplace_access::Access;
 use commonplace_access::credential::key::{Randomness, SystemRandomness};
 use commonplace_embed::Model;
-use commonplace_gateway::Who;
 use commonplace_gateway::service::Info;
+use commonplace_gateway::{Door, Who};
 use commonplace_limits::{Limiter, PolicySource, Sharing};
 use commonplace_policy::Policies;
 use commonplace_rpc::audit::Recorder;
@@ -248,7 +248,7 @@ impl Node {
     }
 
     /// What the port for everybody offers: the gateway over all services, and reflection.
-    pub fn public_routes(&self) -> Routes {
+    pub fn public_routes(&self) -> Door<Routes> {
         let metrics = self.surroundings.metrics.clone();
         let (mut backends, who) = (self.backends(&Role::all()), self.who.clone());
         // Whoever calls from outside is let in here; services that call each other are not asked again.
@@ -257,8 +257,9 @@ impl Node {
                 .values_mut()
                 .for_each(|channel| *channel = edge.before(channel));
         }
-        let router = commonplace_gateway::start(&self.gateway, backends, metrics, who);
-        with_reflection(Routes::from(router))
+        let gateway = commonplace_gateway::start(&self.gateway, backends, metrics, who);
+        let routes = with_reflection(Routes::from(gateway.routes.clone()));
+        gateway.door(routes, self.edge.clone())
     }
 
     /// What the port for other services offers: the services of this process, as they are, and reflection.

@@ -43,6 +43,7 @@ pub struct MeshBuilder {
     seeds: Vec<(Role, PathBuf)>,
     places: Vec<(Role, usize, PathBuf)>,
     asleep: BTreeSet<(Role, usize)>,
+    core: Option<u32>,
 }
 
 impl MeshBuilder {
@@ -59,12 +60,19 @@ impl MeshBuilder {
             seeds: Vec::new(),
             places: Vec::new(),
             asleep: BTreeSet::new(),
+            core: None,
         }
     }
 
     /// So many processes of a role; with one process per role only.
     pub fn replicas(mut self, role: Role, count: usize) -> Self {
         self.replicas.insert(role, count);
+        self
+    }
+
+    /// Every process on one core, by its number, as if the machine had no more. Needs `taskset`.
+    pub fn core(mut self, core: u32) -> Self {
+        self.core = Some(core);
         self
     }
 
@@ -359,7 +367,7 @@ impl MeshBuilder {
         for part in ["serve", "--roles", &names.join(","), "--listen", &listen] {
             arguments.push(part.to_owned());
         }
-        Process::new(name, arguments, folder, [listen, health])
+        Process::new(name, arguments, folder, [listen, health]).on_core(self.core)
     }
 
     fn settings_of(&self, roles: &BTreeSet<Role>, data: &Path) -> Vec<(String, String)> {

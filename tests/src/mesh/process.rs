@@ -44,6 +44,7 @@ pub(crate) struct Process {
     pub(crate) start_up: Option<Duration>,
     child: Option<(Child, Instant)>,
     guard: Arc<Guard>,
+    core: Option<u32>,
 }
 
 impl Process {
@@ -64,7 +65,14 @@ impl Process {
             start_up: None,
             child: None,
             guard: Guard::shared(),
+            core: None,
         }
+    }
+
+    /// Runs it on one core only.
+    pub(crate) fn on_core(mut self, core: Option<u32>) -> Self {
+        self.core = core;
+        self
     }
 
     /// Starts it, without waiting.
@@ -81,7 +89,15 @@ impl Process {
             .append(true)
             .open(self.log())
             .expect("files can be made");
-        let mut command = Command::new(program());
+        let mut command = match self.core {
+            Some(core) => {
+                let mut command = Command::new("taskset");
+                command.arg("--cpu-list").arg(core.to_string());
+                command.arg(program());
+                command
+            }
+            None => Command::new(program()),
+        };
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("COM_") {
                 command.env_remove(name);
@@ -117,9 +133,6 @@ impl Process {
         self.start_up = Some(started.elapsed());
     }
 
-    pub(crate) fn pid(&self) -> Option<u32> {
-        self.child.as_ref().map(|(child, _)| child.id())
-    }
 
     pub(crate) async fn serves(&self, role: Role) -> bool {
         self.child.is_some() && super::healthy(&self.health, role).await

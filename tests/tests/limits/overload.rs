@@ -7,6 +7,8 @@ use commonplace_node::Role;
 use commonplace_proto::common::EventDraft;
 use commonplace_proto::ingest::IngestEventsRequest;
 use commonplace_proto::ingest::ingest_service_client::IngestServiceClient;
+use commonplace_proto::telemetry::GetMetricsRequest;
+use commonplace_proto::telemetry::telemetry_service_client::TelemetryServiceClient;
 use commonplace_rpc::{Code, context};
 use commonplace_tests::mesh::{Form, Mesh};
 use commonplace_tests::overload::{Outcome, Overload, quantile};
@@ -43,8 +45,8 @@ async fn fill(mesh: &Mesh) {
 
 fn tell(outcome: &Outcome) {
     println!(
-        "capacity {:.0}/s, offered {:.0}/s, goodput {:.0}/s ({:.0} %), admitted p50 {:?} p99 {:?}, {} refused, {} left \
-         out, cheap p99 {:?} ({} of {} failed)",
+        "capacity {:.0}/s, offered {:.0}/s, goodput {:.0}/s ({:.0} %), admitted p50 {:?} p99 {:?}, {} refused p50 {:?}, \
+         {} left out, cheap p99 {:?} ({} of {} failed)",
         outcome.capacity,
         outcome.offered,
         outcome.goodput,
@@ -52,11 +54,24 @@ fn tell(outcome: &Outcome) {
         quantile(&outcome.answered, 0.5),
         quantile(&outcome.answered, 0.99),
         outcome.refused.len(),
+        quantile(&outcome.refused_after, 0.5),
         outcome.left_out,
         quantile(&outcome.cheap, 0.99),
         outcome.cheap_failed.len(),
         outcome.cheap.len() + outcome.cheap_failed.len(),
     );
+}
+
+/// Calls that the gateway refused at the door.
+async fn turned_away(mesh: &Mesh) -> f64 {
+    let mut client = TelemetryServiceClient::new(mesh.channels().telemetry);
+    let answer = client.get_metrics(GetMetricsRequest { local: false }).await;
+    let processes = answer.unwrap().into_inner().processes;
+    let metrics = processes.into_iter().flat_map(|told| told.metrics);
+    let counters =
+        metrics.filter(|metric| metric.name == "commonplace_admission_turned_away_total");
+    let series = counters.flat_map(|counter| counter.series);
+    series.map(|series| series.value).sum()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -69,6 +84,7 @@ async fn three_times_what_can_be_served_is_refused_in_order_and_the_rest_is_serv
         clients: 16,
         calm: Duration::from_secs(4),
         storm: Duration::from_secs(8),
+        rounds: 1,
         times: 3.0,
         deadline: Duration::from_secs(5),
     };
@@ -86,6 +102,8 @@ async fn three_times_what_can_be_served_is_refused_in_order_and_the_rest_is_serv
         let wait = refused.retry_after.unwrap();
         assert!(wait >= Duration::from_millis(50) && wait <= Duration::from_secs(10));
     }
+    let cheaply = turned_away(&mesh).await / outcome.refused.len() as f64;
+    assert!(cheaply > 0.3, "at the door: {cheaply:.2} of the refusals");
     // Whoever calls shares the machine with whoever serves.
     assert!(outcome.goodput > 0.4 * outcome.capacity, "the work goes on");
     assert!(quantile(&outcome.answered, 0.99) < Duration::from_secs(3));

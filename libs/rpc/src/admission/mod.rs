@@ -10,25 +10,44 @@
 mod limit;
 mod state;
 
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use commonplace_telemetry::Metrics;
+use http::HeaderMap;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::oneshot;
+use tonic::body::Body;
 
 use crate::methods::Method;
 use crate::{Code, Failure};
 use limit::AdaptiveLimit;
 use state::{Arrival, Bounds, Call, Running, State};
 
-/// How soon a refused call may come again, at least and at most.
-const AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
-/// How often a call that waits looks whether places are held by calls that wait for something else.
+/// How soon a refused call may come again: the first of these milliseconds that suffices, or the last.
+const AGAIN: [u64; 8] = [50, 100, 200, 400, 800, 1_600, 3_200, 5_000];
+/// How often it is looked, while somebody waits, whether places are held by calls that wait for something else.
 const STIR: Duration = Duration::from_millis(100);
 /// Refused callers are told so many different spans, so that they do not come back together.
-const SPREAD: u32 = 8;
+const SPREAD: usize = 8;
+
+/// What refused calls are told, by how soon they may come again, and by their place in the spread.
+static REFUSALS: LazyLock<Vec<(Failure, HeaderMap)>> = LazyLock::new(|| {
+    let waits = AGAIN.iter().flat_map(|wait| {
+        let wait = Duration::from_millis(*wait);
+        (0..SPREAD as u32).map(move |place| wait + wait / SPREAD as u32 * place)
+    });
+    let refusal = |wait| {
+        let failure = Failure::new(Code::ResourceExhausted, "OVERLOADED")
+            .retry_after(wait)
+            .message("more calls than can be served in time; try again after the given delay");
+        let answer = failure.clone().into_status().into_http::<Body>();
+        (failure, answer.into_parts().0.headers)
+    };
+    waits.map(refusal).collect()
+});
 
 /// What an edge lets in.
 #[derive(Debug, Clone)]
@@ -64,7 +83,10 @@ pub struct Admission {
 struct Inner {
     state: Mutex<State<oneshot::Sender<Permit>>>,
     gauges: Gauges,
-    refused: AtomicU32,
+    refused: AtomicUsize,
+    turned_away: Counter,
+    /// Somebody looks, see [`STIR`].
+    stirring: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -84,8 +106,13 @@ impl Admission {
             waiting: options.waiting_calls,
             wait: options.wait,
         };
-        let gauges = Gauges::default();
+        let (gauges, turned_away) = (Gauges::default(), Counter::default());
         metrics.register(|registry| {
+            registry.register(
+                "admission_turned_away",
+                "Calls from outside that were refused at the door, before anything was done for them",
+                turned_away.clone(),
+            );
             for (name, help, gauge) in [
                 (
                     "admission_limit",
@@ -110,7 +137,9 @@ impl Admission {
             inner: Arc::new(Inner {
                 state: Mutex::new(State::new(limit, bounds)),
                 gauges,
-                refused: AtomicU32::new(0),
+                refused: AtomicUsize::new(0),
+                turned_away,
+                stirring: AtomicBool::new(false),
             }),
         }
     }
@@ -133,13 +162,7 @@ impl Admission {
         match arrival {
             Arrival::Runs(running) => Ok(self.permit(running)),
             Arrival::Refused => Err(self.inner.overloaded(method)),
-            Arrival::Waits {
-                number,
-                until,
-                instead_of,
-            } => {
-                // Who is dropped here sees that nobody will tell it anything any more.
-                drop(instead_of);
+            Arrival::Waits { number, until } => {
                 let waiting = Waiting {
                     inner: self.inner.clone(),
                     call,
@@ -150,6 +173,14 @@ impl Admission {
         }
     }
 
+    /// The answer to a call that would be refused now whoever makes it, so that nothing needs to be done for it.
+    pub(crate) fn turn_away(&self, method: &Method) -> Option<&'static HeaderMap> {
+        let away = self.inner.lock().turns_away(method.cost, Instant::now());
+        let (_, head) = away.then(|| self.inner.refusal(method)).flatten()?;
+        self.inner.turned_away.inc();
+        Some(head)
+    }
+
     async fn wait(
         &self,
         waiting: Waiting,
@@ -157,23 +188,15 @@ impl Admission {
         until: Instant,
         method: &Method,
     ) -> Result<Permit, Failure> {
-        loop {
-            let next = until.min(Instant::now() + STIR);
-            match tokio::time::timeout_at(next.into(), &mut told).await {
-                Ok(Ok(permit)) => return Ok(permit),
-                Ok(Err(_)) => return Err(self.inner.overloaded(method)),
-                Err(_) if next < until => self.stir(),
-                Err(_) => break,
-            }
+        self.inner.clone().keep_stirring();
+        match tokio::time::timeout_at(until.into(), &mut told).await {
+            Ok(Ok(permit)) => return Ok(permit),
+            Ok(Err(_)) => return Err(self.inner.overloaded(method)),
+            Err(_) => {}
         }
         // Between the end of the wait and this line it may have been let in after all.
         drop(waiting);
         told.try_recv().map_err(|_| self.inner.overloaded(method))
-    }
-
-    fn stir(&self) {
-        let served = self.inner.lock().stir(Instant::now());
-        self.inner.clone().tell(served);
     }
 
     fn permit(&self, running: Running) -> Permit {
@@ -191,6 +214,28 @@ impl Admission {
 }
 
 impl Inner {
+    /// Stirs as long as somebody waits.
+    fn keep_stirring(self: Arc<Self>) {
+        if self.stirring.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(STIR).await;
+                let served = self.lock().stir(Instant::now());
+                self.clone().tell(served);
+                if self.lock().waiting() > 0 {
+                    continue;
+                }
+                self.stirring.store(false, Ordering::Release);
+                // Whoever came to wait meanwhile may have seen that somebody looks.
+                if self.lock().waiting() == 0 || self.stirring.swap(true, Ordering::AcqRel) {
+                    return;
+                }
+            }
+        });
+    }
+
     /// Tells those who may run.
     fn tell(self: Arc<Self>, served: Vec<(oneshot::Sender<Permit>, Running)>) {
         for (tell, running) in served {
@@ -219,14 +264,20 @@ impl Inner {
         self.gauges.waiting.set(whole(waiting));
     }
 
+    /// The refusal of a call, as a failure and as the head of an answer. Nothing is made for it: under overload there
+    /// are many.
+    fn refusal(&self, method: &Method) -> Option<&'static (Failure, HeaderMap)> {
+        let wait = self.lock().expected_wait(method.cost).as_millis();
+        let mut steps = AGAIN.iter();
+        let step = steps.position(|step| u128::from(*step) >= wait);
+        let step = step.unwrap_or(AGAIN.len() - 1);
+        let place = self.refused.fetch_add(1, Ordering::Relaxed) % SPREAD;
+        REFUSALS.get(step * SPREAD + place)
+    }
+
     fn overloaded(&self, method: &Method) -> Failure {
-        let wait = self.lock().expected_wait(method.cost);
-        let spread = self.refused.fetch_add(1, Ordering::Relaxed) % SPREAD;
-        let wait = wait.clamp(AGAIN.0, AGAIN.1);
-        let wait = wait + wait / SPREAD * spread;
-        Failure::new(Code::ResourceExhausted, "OVERLOADED")
-            .retry_after(wait)
-            .message("more calls than can be served in time; try again after the given delay")
+        let refusal = self.refusal(method);
+        refusal.map_or_else(crate::serve::too_many, |(failure, _)| failure.clone())
     }
 }
 

@@ -3,10 +3,11 @@
 //! Calls run up to the [`AdaptiveLimit`]; those of each cost wait in a short queue of their own.
 //! - Cheap calls go first and have a share of their own on top of the limit: they run however much else does. A share
 //!   of the limit is kept from expensive calls, so that those of usual cost find room beside them.
-//! - The oldest is served first while it has not waited for long. Once it has, serving in order would make everybody
-//!   late, so the newest goes first: most of those served are served soon, and the rest is refused.
-//!   Source: B. Maurer, Fail at Scale, ACM Queue 2015 (adaptive LIFO).
+//! - Who waits is served in order.
 //! - A call whose caller would not wait that long is refused when it comes, not when it is too late.
+//! - Who finds the queue full is refused, at the door, where that costs least. Once somebody has waited all through the
+//!   longest wait, it is no burst that goes by: then the queue is full when the next would wait for longer than it
+//!   should. Source: B. Maurer, Fail at Scale, ACM Queue 2015 (controlled delay).
 //! - A call that takes much longer than calls of its method do lately waits for something else, such as a service that
 //!   restarts: its place goes to the next.
 
@@ -33,8 +34,8 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
-    /// Once the oldest waited for this long, the newest goes first.
-    fn late(&self) -> Duration {
+    /// Nobody should wait for longer, but in a burst.
+    fn should(&self) -> Duration {
         self.wait / 16
     }
 }
@@ -48,6 +49,8 @@ pub(crate) struct State<T> {
     placed: BTreeMap<u64, Placed>,
     running: [usize; 3],
     waiting: [VecDeque<Waiter<T>>; 3],
+    /// Since when there has always been somebody who waits; of a queue in which nobody does, the last time.
+    waited_since: [Option<Instant>; 3],
     next: u64,
 }
 
@@ -61,7 +64,6 @@ struct Placed {
 #[derive(Debug)]
 struct Waiter<T> {
     number: u64,
-    since: Instant,
     method: &'static str,
     tell: T,
 }
@@ -77,15 +79,11 @@ pub(crate) struct Running {
 
 /// What becomes of a call that comes.
 #[derive(Debug)]
-pub(crate) enum Arrival<T> {
+pub(crate) enum Arrival {
     /// It runs.
     Runs(Running),
-    /// It waits under a number, until then at most; one that waited in its place may be refused.
-    Waits {
-        number: u64,
-        until: Instant,
-        instead_of: Option<T>,
-    },
+    /// It waits under a number, until then at most.
+    Waits { number: u64, until: Instant },
     /// It is refused.
     Refused,
 }
@@ -108,6 +106,7 @@ impl<T> State<T> {
             placed: BTreeMap::new(),
             running: [0; 3],
             waiting: [VecDeque::new(), VecDeque::new(), VecDeque::new()],
+            waited_since: [None; 3],
             next: 0,
         }
     }
@@ -125,7 +124,7 @@ impl<T> State<T> {
     }
 
     /// Decides about a call. `tell` is kept if it waits.
-    pub(crate) fn arrive(&mut self, call: Call, tell: T) -> Arrival<T> {
+    pub(crate) fn arrive(&mut self, call: Call, tell: T) -> Arrival {
         let nobody_before = self.waiting[call.cost as usize].is_empty();
         if nobody_before && !self.has_room(call.cost) {
             self.take_places(call.now);
@@ -141,26 +140,33 @@ impl<T> State<T> {
         if until <= call.now || call.now + self.expected_wait(call.cost) > until {
             return Arrival::Refused;
         }
-        let late = self.is_late(call.cost, call.now);
+        if self.bounds.waiting == 0 || self.turns_away(call.cost, call.now) {
+            return Arrival::Refused;
+        }
         let queue = &mut self.waiting[call.cost as usize];
-        let instead_of = match queue.len() >= self.bounds.waiting {
-            true if late => queue.pop_front().map(|oldest| oldest.tell),
-            true => return Arrival::Refused,
-            false => None,
-        };
+        if queue.is_empty() {
+            self.waited_since[call.cost as usize] = Some(call.now);
+        }
         let number = self.next;
         self.next += 1;
         queue.push_back(Waiter {
             number,
-            since: call.now,
             method: call.method,
             tell,
         });
-        Arrival::Waits {
-            number,
-            until,
-            instead_of,
+        Arrival::Waits { number, until }
+    }
+
+    /// Whether a call of a cost that comes now is refused, whoever makes it.
+    pub(crate) fn turns_away(&self, cost: Cost, now: Instant) -> bool {
+        let waiting = self.waiting[cost as usize].len();
+        if waiting == 0 || waiting >= self.bounds.waiting {
+            return waiting > 0;
         }
+        let since = self.waited_since[cost as usize];
+        let waited = since.map(|since| now.saturating_duration_since(since));
+        waited.is_some_and(|waited| waited >= self.bounds.wait)
+            && self.expected_wait(cost) > self.bounds.should()
     }
 
     /// Takes a call back that ran; `answered`: it was answered, so that how long it took says something. Gives those
@@ -230,13 +236,7 @@ impl<T> State<T> {
         let mut served = Vec::new();
         for cost in COSTS {
             while self.has_room(cost) {
-                let newest_first = self.is_late(cost, now);
-                let queue = &mut self.waiting[cost as usize];
-                let next = match newest_first {
-                    true => queue.pop_back(),
-                    false => queue.pop_front(),
-                };
-                let Some(waiter) = next else {
+                let Some(waiter) = self.waiting[cost as usize].pop_front() else {
                     break;
                 };
                 let running = self.run(cost, waiter.method, now);
@@ -273,12 +273,6 @@ impl<T> State<T> {
             Cost::Usual => self.running() < limit,
             Cost::Expensive => self.running() < limit.saturating_sub(share).max(1),
         }
-    }
-
-    fn is_late(&self, cost: Cost, now: Instant) -> bool {
-        let oldest = self.waiting[cost as usize].front();
-        oldest
-            .is_some_and(|oldest| now.saturating_duration_since(oldest.since) > self.bounds.late())
     }
 
     /// The last moment at which a call may begin to run and be answered in time.

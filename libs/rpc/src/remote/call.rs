@@ -52,8 +52,24 @@ enum Attempt {
 }
 
 /// Sends a call, again if that is allowed and helps. `repeats`: counts the times beyond the first.
-/// Error: always a status with an `ErrorInfo`; transport failures are UNAVAILABLE.
+/// Error: always a status with an `ErrorInfo`; transport failures are UNAVAILABLE, and RESOURCE_EXHAUSTED a call that
+/// is not sent, since the server refuses most of its like.
 pub(crate) async fn send(
+    shared: &Shared,
+    only: Option<&Endpoint>,
+    request: Request<Body>,
+    deadline: Option<Instant>,
+    repeats: &mut u32,
+) -> Result<Response<Body>, tonic::Status> {
+    let cost = method(request.uri().path()).cost;
+    let admitted = shared.throttle.admit(cost, &shared.random, Instant::now());
+    admitted.map_err(Failure::into_status)?;
+    let answer = attempts(shared, only, request, deadline, repeats).await;
+    shared.throttle.ended(cost, &answer, Instant::now());
+    answer
+}
+
+async fn attempts(
     shared: &Shared,
     only: Option<&Endpoint>,
     request: Request<Body>,

@@ -16,6 +16,7 @@ mod random;
 mod replay;
 mod resolve;
 mod retry;
+mod throttle;
 mod trimmed;
 
 use std::fmt;

@@ -11,6 +11,7 @@ use super::member::Member;
 use super::random::Random;
 use super::resolve::Resolver;
 use super::retry::Budget;
+use super::throttle::Throttle;
 use super::{Endpoint, RemoteOptions};
 
 pub(crate) type Members = Arc<[Arc<Member>]>;
@@ -20,6 +21,7 @@ pub(crate) struct Shared {
     pub(crate) options: RemoteOptions,
     pub(crate) random: Random,
     pub(crate) budget: Budget,
+    pub(crate) throttle: Throttle,
     members: RwLock<Members>,
     live: watch::Sender<Arc<[Endpoint]>>,
     /// Counts changes, so that waiting calls look again.
@@ -46,6 +48,7 @@ impl Pool {
         let shared = Arc::new(Shared {
             random: Random::new(options.seed),
             budget: Budget::new(&options.retry),
+            throttle: Throttle::default(),
             options,
             members: RwLock::new(Arc::from([])),
             live: watch::Sender::new(Arc::from([])),

@@ -31,10 +31,15 @@ impl Random {
         usize::try_from(wide >> 64).unwrap_or(0)
     }
 
+    /// A number from 0 up to 1, which is never drawn.
+    pub(crate) fn share(&self) -> f64 {
+        // 53 bits are what a float holds exactly.
+        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
     /// A span from zero up to `bound`.
     pub(crate) fn up_to(&self, bound: Duration) -> Duration {
-        // 53 bits are what a float holds exactly.
-        bound.mul_f64((self.next() >> 11) as f64 / (1_u64 << 53) as f64)
+        bound.mul_f64(self.share())
     }
 }
 

@@ -17,7 +17,7 @@ fn call(cost: Cost, now: Instant) -> Call {
     }
 }
 
-fn runs(arrival: Arrival<u64>) -> Running {
+fn runs(arrival: Arrival) -> Running {
     match arrival {
         Arrival::Runs(running) => running,
         other => panic!("expected it to run: {other:?}"),
@@ -75,25 +75,12 @@ fn who_waits_is_served_cheap_before_expensive_and_in_order() {
 }
 
 #[test]
-fn once_the_oldest_is_late_the_newest_goes_first_and_the_oldest_out() {
-    let (mut state, start) = (state(1, 2), Instant::now());
-    let running = runs(state.arrive(call(Cost::Usual, start), 0));
-    state.arrive(call(Cost::Usual, start), 1);
-    let later = start + Duration::from_millis(400);
-    state.arrive(call(Cost::Usual, later), 2);
-    match state.arrive(call(Cost::Usual, later), 3) {
-        Arrival::Waits { instead_of, .. } => assert_eq!(instead_of, Some(1)),
-        other => panic!("{other:?}"),
-    }
-    let much_later = later + Duration::from_millis(300);
-    assert_eq!(told(state.leave(&running, much_later, true)), [3]);
-}
-
-#[test]
-fn a_full_queue_that_is_not_late_refuses_who_comes() {
+fn a_full_queue_refuses_who_comes() {
     let (mut state, now) = (state(1, 1), Instant::now());
     runs(state.arrive(call(Cost::Usual, now), 0));
     state.arrive(call(Cost::Usual, now), 1);
+    assert!(state.turns_away(Cost::Usual, now));
+    assert!(!state.turns_away(Cost::Cheap, now));
     assert!(matches!(
         state.arrive(call(Cost::Usual, now), 2),
         Arrival::Refused
@@ -122,6 +109,52 @@ fn a_call_that_cannot_be_served_in_time_is_refused_when_it_comes() {
     assert!(matches!(state.arrive(with(15), 11), Arrival::Refused));
     assert!(matches!(state.arrive(with(120), 11), Arrival::Refused));
     assert!(matches!(state.arrive(with(900), 11), Arrival::Waits { .. }));
+}
+
+#[test]
+fn a_queue_that_stands_for_long_is_kept_short() {
+    let (mut state, start) = (state(1, 64), Instant::now());
+    let mut now = start;
+    // Ten a second, of which each takes the only place.
+    let mut running = runs(state.arrive(call(Cost::Usual, now), 0));
+    for number in 1..30 {
+        if number < 20 {
+            let arrival = state.arrive(call(Cost::Usual, now), number);
+            assert!(matches!(arrival, Arrival::Waits { .. }), "{number}");
+        }
+        now += Duration::from_millis(100);
+        state.stir(now);
+        let mut served = state.leave(&running, now, true);
+        running = match served.pop() {
+            Some((_, running)) => running,
+            None => runs(state.arrive(call(Cost::Usual, now), 0)),
+        };
+    }
+    assert!(!state.turns_away(Cost::Usual, now), "nobody waits");
+    let before = now;
+    while now < before + Duration::from_millis(950) {
+        let arrival = state.arrive(call(Cost::Usual, now), 0);
+        assert!(matches!(arrival, Arrival::Waits { .. }), "a burst may wait");
+        assert!(!state.turns_away(Cost::Usual, now));
+        now += Duration::from_millis(190);
+    }
+    now += Duration::from_millis(60);
+    assert!(state.turns_away(Cost::Usual, now));
+    assert!(
+        !state.turns_away(Cost::Cheap, now),
+        "of others nobody waits"
+    );
+    let arrival = state.arrive(call(Cost::Usual, now), 0);
+    assert!(matches!(arrival, Arrival::Refused));
+    while state.waiting() > 0 {
+        let served = state.leave(&running, now, true);
+        running = served
+            .into_iter()
+            .next()
+            .map(|(_, running)| running)
+            .unwrap();
+    }
+    assert!(!state.turns_away(Cost::Usual, now), "nobody waits any more");
 }
 
 #[test]
@@ -166,6 +199,8 @@ struct Simulation {
     waits: Vec<(u64, u64, Instant)>,
     answered: Vec<(Cost, Duration)>,
     refused: u64,
+    /// Of these, when they came and before anything was done for them.
+    at_the_door: u64,
     most_running: usize,
 }
 
@@ -196,6 +231,7 @@ impl Simulation {
             waits: Vec::new(),
             answered: Vec::new(),
             refused: 0,
+            at_the_door: 0,
             most_running: 0,
         }
     }
@@ -228,15 +264,18 @@ impl Simulation {
             now: self.now,
             deadline: Some(self.now + Duration::from_secs(2)),
         };
+        if self.state.turns_away(cost, self.now) {
+            self.refused += 1;
+            self.at_the_door += 1;
+            return;
+        }
         match self.state.arrive(call, number) {
             Arrival::Runs(running) => self.under_way.push((number, running, work)),
             Arrival::Refused => self.refused += 1,
             Arrival::Waits {
                 number: place,
                 until,
-                instead_of,
             } => {
-                self.refused += u64::from(instead_of.is_some());
                 self.waits.push((number, place, until));
             }
         }
@@ -321,6 +360,8 @@ fn under_three_times_the_load_the_work_done_stays_and_what_is_let_in_is_soon_ser
         let (goodput, slow) = simulation.account(Cost::Expensive);
         let goodput = goodput as f64 / 10.0 / capacity;
         assert!(goodput >= 0.9, "seed {seed}: {goodput:.3} of the capacity");
+        let cheaply = simulation.at_the_door as f64 / simulation.refused as f64;
+        assert!(cheaply >= 0.75, "seed {seed}: {cheaply:.3} of the refusals");
         assert!(
             slow <= Duration::from_millis(1_000),
             "seed {seed}: p99 {slow:?}"
