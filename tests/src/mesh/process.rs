@@ -133,7 +133,6 @@ impl Process {
         self.start_up = Some(started.elapsed());
     }
 
-
     pub(crate) async fn serves(&self, role: Role) -> bool {
         self.child.is_some() && super::healthy(&self.health, role).await
     }
