@@ -8,12 +8,16 @@ use commonplace_node::Role;
 use commonplace_tests::mesh::{Form, Mesh};
 use commonplace_tests::overload::{Overload, leave_first_core, quantile};
 
+use tonic::transport::Endpoint;
+
 use crate::corpus;
 use crate::mesh::{filled, filled_folder, seeded};
 use crate::report::Report;
 
 const GROUP: &str = "overload";
 const QUERIES: usize = 64;
+/// Of generated clients.
+const CONNECTIONS: usize = 8;
 
 /// Capacity, then goodput, latency, refusals and memory at three times that.
 pub async fn measure(report: &mut Report, seconds: u64, keep: Option<&Path>) -> anyhow::Result<()> {
@@ -36,6 +40,7 @@ pub async fn measure(report: &mut Report, seconds: u64, keep: Option<&Path>) -> 
         rounds: 6,
         times: 3.0,
         deadline: Duration::from_secs(5),
+        foreign: Vec::new(),
     };
     let outcome = overload.run(|| mesh.channels()).await;
     eprintln!("answers in each second: {:?}", outcome.by_second);
@@ -57,6 +62,14 @@ pub async fn measure(report: &mut Report, seconds: u64, keep: Option<&Path>) -> 
     report.more(GROUP, "offered", outcome.offered, "calls/s", None);
     report.more(GROUP, "goodput", outcome.goodput, "calls/s", None);
     report.more(GROUP, "goodput of the capacity", share, "%", Some(90.0));
+    let generated = 100.0 * impolite.goodput / impolite.capacity;
+    report.more(
+        GROUP,
+        "the same, generated clients alone",
+        generated,
+        "%",
+        Some(90.0),
+    );
     for (name, share) in [("p50", 0.5), ("p99", 0.99)] {
         let admitted = quantile(&outcome.answered, share).as_secs_f64() * 1e3;
         report.less(GROUP, &format!("admitted, {name}"), admitted, "ms", None);

@@ -43,6 +43,9 @@ pub struct Overload {
     pub times: f64,
     /// Of each call.
     pub deadline: Duration,
+    /// Connections of a generated client alone, which does not hold back what would be refused. Without any, searches go
+    /// over channels of ours, which do.
+    pub foreign: Vec<tonic::transport::Channel>,
 }
 
 /// What became of the calls.
@@ -127,10 +130,20 @@ impl Overload {
             query: self.queries[number % self.queries.len()].clone(),
             ..Default::default()
         };
-        let mut client = RetrievalServiceClient::new(channels.retrieval.clone())
-            .max_decoding_message_size(server::MESSAGE_BYTES);
-        let call = context::with_deadline(self.deadline, client.search(request));
-        let answer = call.await;
+        let answer = match self.foreign.get(number % self.foreign.len().max(1)) {
+            Some(foreign) => {
+                let mut client = RetrievalServiceClient::new(foreign.clone())
+                    .max_decoding_message_size(server::MESSAGE_BYTES);
+                let mut request = tonic::Request::new(request);
+                request.set_timeout(self.deadline);
+                client.search(request).await
+            }
+            None => {
+                let mut client = RetrievalServiceClient::new(channels.retrieval.clone())
+                    .max_decoding_message_size(server::MESSAGE_BYTES);
+                context::with_deadline(self.deadline, client.search(request)).await
+            }
+        };
         answer
             .map(drop)
             .map_err(|status| Failure::from_status(&status))

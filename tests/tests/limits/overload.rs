@@ -87,6 +87,7 @@ async fn three_times_what_can_be_served_is_refused_in_order_and_the_rest_is_serv
         rounds: 1,
         times: 3.0,
         deadline: Duration::from_secs(5),
+        foreign: Vec::new(),
     };
     overload.call(&mesh.channels()).await.unwrap();
     let before = mesh.rss(Role::Gateway, 0).unwrap();
