@@ -7,7 +7,6 @@ use std::time::Duration;
 use commonplace_node::Role;
 use commonplace_tests::mesh::{Form, Mesh};
 use commonplace_tests::overload::{Overload, leave_first_core, quantile};
-
 use tonic::transport::Endpoint;
 
 use crate::corpus;
@@ -45,11 +44,17 @@ pub async fn measure(report: &mut Report, seconds: u64, keep: Option<&Path>) -> 
     let outcome = overload.run(|| mesh.channels()).await;
     eprintln!("answers in each second: {:?}", outcome.by_second);
     let after_one = mesh.rss(Role::Gateway, 0);
+    let mut foreign = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let endpoint = Endpoint::from_shared(mesh.address(Role::Gateway, 0))?;
+        foreign.push(endpoint.connect().await?);
+    }
     let again = Overload {
-        rounds: 1,
+        foreign,
         ..overload
     };
-    again.run(|| mesh.channels()).await;
+    let impolite = again.run(|| mesh.channels()).await;
+    eprintln!("with generated clients: {:?}", impolite.by_second);
     let after_two = mesh.rss(Role::Gateway, 0);
     let share = 100.0 * outcome.goodput / outcome.capacity;
     report.more(
