@@ -26,8 +26,6 @@ use crate::{Code, Failure};
 use limit::AdaptiveLimit;
 use state::{Arrival, Bounds, Call, Running, State};
 
-/// The reason of refusals.
-pub(crate) const OVERLOADED: &str = "OVERLOADED";
 /// How soon a refused call may come again: the first of these milliseconds that suffices, or the last.
 const AGAIN: [u64; 8] = [50, 100, 200, 400, 800, 1_600, 3_200, 5_000];
 /// How often it is looked, while somebody waits, whether places are held by calls that wait for something else.
@@ -42,7 +40,7 @@ static REFUSALS: LazyLock<Vec<(Failure, HeaderMap)>> = LazyLock::new(|| {
         (0..SPREAD as u32).map(move |place| wait + wait / SPREAD as u32 * place)
     });
     let refusal = |wait| {
-        let failure = Failure::new(Code::ResourceExhausted, OVERLOADED)
+        let failure = Failure::new(Code::ResourceExhausted, "OVERLOADED")
             .retry_after(wait)
             .message("more calls than can be served in time; try again after the given delay");
         let answer = failure.clone().into_status().into_http::<Body>();

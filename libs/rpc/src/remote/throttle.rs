@@ -12,7 +12,6 @@ use http::Response;
 use tonic::body::Body;
 
 use super::random::Random;
-use crate::admission::OVERLOADED;
 use crate::methods::Cost;
 use crate::{Code, Failure};
 
@@ -20,6 +19,8 @@ use crate::{Code, Failure};
 const SENT_FOR_TAKEN: f64 = 2.0;
 /// What was longer ago than this counts for little.
 const MEMORY: Duration = Duration::from_secs(2);
+/// The reason of a server that has too much to do.
+const OVERLOADED: &str = "OVERLOADED";
 
 /// What became of calls lately, by how much they cost: cheap ones are taken when others are not.
 #[derive(Debug, Default)]
