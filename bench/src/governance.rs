@@ -44,7 +44,7 @@ pub async fn measure(report: &mut Report) -> anyhow::Result<()> {
     options.access.mode = Mode::Required;
     let node = Node::start(&options, clock).await?;
     let server = Server::bind("127.0.0.1:0").await?;
-    server.open(node.public_routes());
+    node.open(&server);
     let key = key(&node).await?;
 
     let mut without = client(&bare_server, None)?;

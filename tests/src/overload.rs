@@ -1,8 +1,8 @@
 //! More calls than a server can serve, and what becomes of them.
 //!
 //! First the capacity is measured: answers a second to a few clients that each wait for theirs. Then calls come at a
-//! multiple of that whether or not earlier ones have ended, as callers do who know nothing of each other, beside a few
-//! cheap reads that should not notice.
+//! multiple of that whether or not earlier ones have ended, as callers do who know nothing of each other. Beside both go
+//! a few cheap reads that should not notice.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use commonplace_proto::journal::journal_service_client::JournalServiceClient;
 use commonplace_proto::retrieval::SearchRequest;
 use commonplace_proto::retrieval::retrieval_service_client::RetrievalServiceClient;
 use commonplace_rpc::{Failure, context, server};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 /// Connections that calls come over.
 const CONNECTIONS: usize = 8;
@@ -155,6 +155,7 @@ impl Overload {
         // The first part is for caches and for the server to find out how much it can do.
         let warm = began + self.calm / 2;
         let end = warm + self.calm;
+        let reads = self.read_cheaply(connections, end - began);
         for number in 0..self.clients {
             let (this, answers) = (self.clone(), answers.clone());
             let connections = connections.clone();
@@ -168,15 +169,21 @@ impl Overload {
             });
         }
         while clients.join_next().await.is_some() {}
+        reads.abort();
         answers.load(Ordering::Relaxed) as f64 / self.calm.as_secs_f64()
     }
 
+    fn read_cheaply(
+        &self,
+        connections: &Arc<[Channels]>,
+        span: Duration,
+    ) -> JoinHandle<(Vec<Duration>, Vec<Failure>)> {
+        let (channels, project) = (connections[0].clone(), self.project.clone());
+        tokio::spawn(cheap_reads(channels, project, span))
+    }
+
     async fn storm(&self, connections: &Arc<[Channels]>, per_second: f64, outcome: &mut Outcome) {
-        let cheap = tokio::spawn(cheap_reads(
-            connections[0].clone(),
-            self.project.clone(),
-            self.storm,
-        ));
+        let cheap = self.read_cheaply(connections, self.storm);
         let (mut calls, began) = (JoinSet::new(), Instant::now());
         let (mut next, before) = (0_u64, outcome.by_second.len());
         let seconds = before + self.storm.as_secs_f64().ceil() as usize;

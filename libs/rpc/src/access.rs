@@ -4,7 +4,7 @@
 //! the service reads that field from the first message as it came, and asks the [`Authorize`] of the process.
 
 use std::fmt;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -12,6 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::{Buf, Bytes, BytesMut};
 use commonplace_types::{Digest, Principal, ProjectName, Right};
+use futures::future::poll_immediate;
 use http::Request;
 use http_body::Frame;
 use http_body_util::BodyExt;
@@ -89,7 +90,14 @@ pub(crate) async fn drain(request: Request<Body>) {
     if let Some(inflow) = Inflow::of(request.extensions()) {
         inflow.unwanted();
     }
-    let mut body = request.into_body();
+    drain_body(request.into_body()).await;
+}
+
+/// The same of a body of which nobody else knows.
+pub(crate) async fn drain_body<B>(mut body: B)
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
     let rest = async {
         let mut read = 0;
         while let Some(Ok(frame)) = body.frame().await {
@@ -99,8 +107,12 @@ pub(crate) async fn drain(request: Request<Body>) {
             }
         }
     };
-    // Whoever sends more, or slower, is reset.
-    let _ = tokio::time::timeout(DRAINED_FOR, rest).await;
+    let mut rest = pin!(rest);
+    // Most came with the head.
+    if poll_immediate(&mut rest).await.is_none() {
+        // Whoever sends more, or slower, is reset.
+        let _ = tokio::time::timeout(DRAINED_FOR, rest).await;
+    }
 }
 
 /// The first message of a call and its body, to be read from the start.

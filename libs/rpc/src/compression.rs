@@ -126,6 +126,11 @@ impl<S> Compressed<S> {
     pub(crate) fn new(inner: S, floor: Option<usize>) -> Self {
         Self { inner, floor }
     }
+
+    /// What is called.
+    pub(crate) fn inner(&self) -> &S {
+        &self.inner
+    }
 }
 
 impl<S> Service<Request<Body>> for Compressed<S>
@@ -208,7 +213,7 @@ fn names(accepted: &HeaderValue, encoding: Encoding) -> bool {
 }
 
 /// gRPC as it is over HTTP/2; gRPC-web frames its trailers as a message.
-fn is_plain_grpc(headers: &HeaderMap) -> bool {
+pub(crate) fn is_plain_grpc(headers: &HeaderMap) -> bool {
     let content_type = headers.get(http::header::CONTENT_TYPE);
     content_type.is_some_and(|value| {
         let rest = value.as_bytes().strip_prefix(b"application/grpc");

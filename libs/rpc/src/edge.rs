@@ -90,35 +90,29 @@ impl Edge {
         })
     }
 
-    /// Gives back a gRPC call that may go on, and refuses one that would be refused whoever makes it: before anybody
-    /// asks who that is, without a span, for a small part of what a call costs that is looked at.
-    pub fn turn_away(&self, request: Request<Body>) -> Result<Request<Body>, Box<TurnedAway>> {
-        let method = method(request.uri().path());
-        if method.access.is_none() {
-            return Ok(request);
-        }
-        let Some(head) = self.admission.turn_away(method) else {
-            return Ok(request);
-        };
+    /// The method and the head of the answer of a gRPC call that would be refused whoever makes it: found out before
+    /// anybody asks who that is, without a span, for a small part of what a call costs that is looked at.
+    pub fn turn_away(
+        &self,
+        path: &str,
+        headers: &HeaderMap,
+    ) -> Option<(&'static Method, HeaderMap)> {
+        let method = method(path);
+        method.access.as_ref()?;
+        let mut head = self.admission.turn_away(method)?.clone();
         let code = tonic::Code::ResourceExhausted as i32;
         self.metrics.call_refused(&method.name);
         self.metrics
             .call_answered(&method.name, code, Duration::ZERO, None);
-        let parent = request.headers().get(TRACEPARENT);
+        let parent = headers.get(TRACEPARENT);
         let parent = parent.and_then(|parent| Trace::parse(parent.to_str().ok()?));
         let trace = parent.map_or_else(Trace::start, Trace::child).unsampled();
-        let mut answer = Response::new(Body::empty());
-        *answer.headers_mut() = head.clone();
         if let Ok(mut trace) = HeaderValue::from_str(&trace.to_string()) {
             // No two are the same: to remember them for the next answer would only cost.
             trace.set_sensitive(true);
-            answer.headers_mut().insert(TRACEPARENT, trace);
+            head.insert(TRACEPARENT, trace);
         }
-        Err(Box::new(TurnedAway {
-            method,
-            answer,
-            rest: request,
-        }))
+        Some((method, head))
     }
 
     async fn answer(
@@ -175,27 +169,6 @@ impl Edge {
         let mut call = read_call(head, &Limits::default());
         let measure = Measure::server(self.metrics.clone(), method, head, &mut call);
         traced(failure.into_status().into_http(), measure, call.trace)
-    }
-}
-
-/// A call that was turned away at the door.
-#[derive(Debug)]
-pub struct TurnedAway {
-    method: &'static Method,
-    answer: Response<Body>,
-    rest: Request<Body>,
-}
-
-impl TurnedAway {
-    /// What was called.
-    pub fn method(&self) -> &'static Method {
-        self.method
-    }
-
-    /// The answer, once the rest of the call has been read, within bounds.
-    pub async fn answer(self) -> Response<Body> {
-        access::drain(self.rest).await;
-        self.answer
     }
 }
 

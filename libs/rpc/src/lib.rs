@@ -52,7 +52,7 @@ pub use ahead::{Ahead, ahead};
 pub use allow::AllowList;
 pub use channel::{Channel, parse_grpc_timeout};
 pub use compression::Compression;
-pub use edge::{Edge, Rates, TurnedAway};
+pub use edge::{Edge, Rates};
 pub use failure::{Code, DOMAIN, Failure, Reason, status};
 pub use intake::IntakeOptions;
 pub use raw::Raw;

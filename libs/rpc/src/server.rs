@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
+use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tonic::body::Body;
 use tower::Service;
@@ -20,9 +21,10 @@ use crate::allow::AllowList;
 use crate::audit::Recorder;
 use crate::compression::Compressed;
 use crate::tls::Tls;
-use accept::Listening;
-use gate::Gate;
-pub(crate) use gate::Routed;
+use accept::{Entry, Listening};
+pub use gate::Door;
+use gate::Routed;
+use gate::{Answer, Gate, Guarded};
 pub use health::HealthPort;
 pub use readiness::Readiness;
 
@@ -107,14 +109,13 @@ impl Server {
         let gate = Arc::new(Gate::new(options.allow, &options.readiness));
         // Outermost: everything behind it sees messages as they are.
         let service = Compressed::new(gate.clone().service(), options.compress_from);
-        let service = Routed::new(service);
         let address = ListenAddress(local);
         let listening = Listening::start(
             listener,
             address,
             options.tls,
             options.max_connections,
-            service,
+            Arc::new(service),
         );
         Ok(Self {
             address: local,
@@ -148,6 +149,11 @@ impl Server {
         self.gate.open(Routed::new(service));
     }
 
+    /// Asks `door` first about every gRPC call over HTTP/2. Only the first call of this has an effect.
+    pub fn guard(&self, door: Arc<dyn Door>) {
+        self.gate.guard(door);
+    }
+
     /// Has recorded whom the port itself refuses. Only the first call of this has an effect.
     pub fn record_denials(&self, recorder: Recorder) {
         self.gate.record_denials(recorder);
@@ -160,6 +166,16 @@ impl Server {
         self.readiness.drain();
         self.gate.drain();
         self.listening.drain(cap).await
+    }
+}
+
+impl Entry for Compressed<Guarded> {
+    fn turn_away(&self, request: &Request<Incoming>) -> Option<Response<Body>> {
+        self.inner().turn_away(request)
+    }
+
+    fn answer(&self, request: Request<Body>) -> Answer {
+        self.clone().call(request)
     }
 }
 

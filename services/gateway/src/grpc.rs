@@ -60,20 +60,6 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
-/// Whether a request is a gRPC call as it is over HTTP/2, of no browser.
-pub(crate) fn is_native(request: &Request<Body>) -> bool {
-    let content_type = request.headers().get(http::header::CONTENT_TYPE);
-    let plain = |value: &HeaderValue| {
-        matches!(
-            value.as_bytes(),
-            b"application/grpc" | b"application/grpc+proto"
-        )
-    };
-    request.version() == Version::HTTP_2
-        && request.method() == Method::POST
-        && content_type.is_some_and(plain)
-}
-
 /// The answer to what is neither gRPC nor gRPC-web, though it may claim to be.
 fn refusal(request: &Request<Body>) -> Option<Response<Body>> {
     if !is_grpc(request.headers()) {

@@ -51,10 +51,9 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// The routes, or a service around them, behind the door: of what the edge behind them would refuse anyway, gRPC
-    /// calls are refused here.
-    pub fn door<S>(self, service: S, edge: Option<Edge>) -> Door<S> {
-        Door::new(service, edge, self.requests)
+    /// What stands before the port: of what the edge behind it would refuse anyway, gRPC calls are refused there.
+    pub fn door(&self, edge: Edge) -> Door {
+        Door::new(edge, self.requests.clone())
     }
 }
 

@@ -8,12 +8,12 @@ use std::time::Duration;
 use commonplace_access::Access;
 use commonplace_access::credential::key::{Randomness, SystemRandomness};
 use commonplace_embed::Model;
+use commonplace_gateway::Who;
 use commonplace_gateway::service::Info;
-use commonplace_gateway::{Door, Who};
 use commonplace_limits::{Limiter, PolicySource, Sharing};
 use commonplace_policy::Policies;
 use commonplace_rpc::audit::Recorder;
-use commonplace_rpc::server::Readiness;
+use commonplace_rpc::server::{Readiness, Server};
 use commonplace_rpc::{
     Admission, AdmissionOptions, Channel, Edge, IntakeOptions, Layered, Limits, Tls, TlsError,
 };
@@ -247,8 +247,8 @@ impl Node {
         &self.recorder
     }
 
-    /// What the port for everybody offers: the gateway over all services, and reflection.
-    pub fn public_routes(&self) -> Door<Routes> {
+    /// Lets calls in at the port for everybody, to the gateway over all services, and to reflection.
+    pub fn open(&self, public: &Server) {
         let metrics = self.surroundings.metrics.clone();
         let (mut backends, who) = (self.backends(&Role::all()), self.who.clone());
         // Whoever calls from outside is let in here; services that call each other are not asked again.
@@ -258,8 +258,10 @@ impl Node {
                 .for_each(|channel| *channel = edge.before(channel));
         }
         let gateway = commonplace_gateway::start(&self.gateway, backends, metrics, who);
-        let routes = with_reflection(Routes::from(gateway.routes.clone()));
-        gateway.door(routes, self.edge.clone())
+        if let Some(edge) = &self.edge {
+            public.guard(Arc::new(gateway.door(edge.clone())));
+        }
+        public.open(with_reflection(Routes::from(gateway.routes)));
     }
 
     /// What the port for other services offers: the services of this process, as they are, and reflection.

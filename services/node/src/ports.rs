@@ -141,7 +141,7 @@ impl Ports {
     /// Lets calls in.
     pub fn open(&self, node: &Node) {
         if let Some(server) = &self.public {
-            server.open(node.public_routes());
+            node.open(server);
         }
         if let Some(server) = &self.services {
             server.record_denials(node.recorder().clone());

@@ -45,7 +45,7 @@ impl House {
         change(&mut options);
         let node = Node::start(&options, clock).await.unwrap();
         let server = Server::bind("127.0.0.1:0").await.unwrap();
-        server.open(node.public_routes());
+        node.open(&server);
         Self {
             operator: node.channels().in_name_of("operator"),
             node,

@@ -3,6 +3,7 @@
 //! Written out rather than taken from tonic, because a drain must be able to end what is left: connections,
 //! and the handlers that run for them.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,17 +13,17 @@ use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
-use tower::ServiceExt;
 
+use super::gate::Answer;
 use super::opening::Opening;
-use super::{CONNECTION_WINDOW, FRAME_BYTES, ListenAddress, Routed, STREAM_WINDOW};
+use super::{CONNECTION_WINDOW, FRAME_BYTES, ListenAddress, STREAM_WINDOW};
+use crate::access;
 use crate::audit::PeerAddress;
 use crate::tls::{PeerIdentity, Tls};
 
@@ -50,10 +51,22 @@ pub(crate) struct Listening {
     tasks: TaskTracker,
 }
 
+/// What answers the calls of a port.
+pub(crate) trait Entry: Send + Sync {
+    /// The answer to a call that goes no further, though the rest of it was not read yet.
+    fn turn_away(&self, request: &Request<Incoming>) -> Option<Response<Body>> {
+        let _ = request;
+        None
+    }
+
+    /// Answers what may go on.
+    fn answer(&self, request: Request<Body>) -> Answer;
+}
+
 struct Port {
     address: ListenAddress,
     tls: Option<Tls>,
-    service: Routed,
+    service: Arc<dyn Entry>,
     stop: CancellationToken,
     tasks: Tasks,
 }
@@ -93,7 +106,7 @@ impl Listening {
         address: ListenAddress,
         tls: Option<Tls>,
         max_connections: usize,
-        service: Routed,
+        service: Arc<dyn Entry>,
     ) -> Self {
         let (stop, cut, tracker) = (
             CancellationToken::new(),
@@ -226,22 +239,13 @@ impl Port {
             .http1()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD);
-        let address = self.address;
-        let service = self
-            .service
-            .clone()
-            .map_request(move |request: Request<Incoming>| {
-                let mut request = request.map(Body::new);
-                request.extensions_mut().insert(address);
-                request.extensions_mut().insert(caller);
-                request.extensions_mut().remove::<PeerIdentity>();
-                if let Some(peer) = &peer {
-                    request.extensions_mut().insert(peer.clone());
-                }
-                request
-            });
-        let service = service.map_response(|response: Response<Body>| response);
-        let connection = builder.serve_connection(stream, TowerToHyperService::new(service));
+        let calls = Calls {
+            address: self.address,
+            caller,
+            peer,
+            service: self.service.clone(),
+        };
+        let connection = builder.serve_connection(stream, calls);
         tokio::pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
@@ -253,5 +257,38 @@ impl Port {
         if let Err(error) = ended {
             tracing::debug!(error, "a connection broke");
         }
+    }
+}
+
+/// The calls of one connection.
+struct Calls {
+    address: ListenAddress,
+    caller: PeerAddress,
+    peer: Option<PeerIdentity>,
+    service: Arc<dyn Entry>,
+}
+
+impl hyper::service::Service<Request<Incoming>> for Calls {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Answer;
+
+    fn call(&self, request: Request<Incoming>) -> Answer {
+        if let Some(answer) = self.service.turn_away(&request) {
+            let rest = request.into_body();
+            return Box::pin(async move {
+                access::drain_body(rest).await;
+                Ok(answer)
+            });
+        }
+        let mut request = request.map(Body::new);
+        let extensions = request.extensions_mut();
+        extensions.insert(self.address);
+        extensions.insert(self.caller);
+        extensions.remove::<PeerIdentity>();
+        if let Some(peer) = &self.peer {
+            extensions.insert(peer.clone());
+        }
+        self.service.answer(request)
     }
 }

@@ -1,4 +1,4 @@
-//! What every call to a port passes: health first, then whether we are open, then who may call.
+//! What every call to a port passes: the door, then health, then whether we are open, then who may call.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -8,8 +8,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
 use http_body::Frame;
+use hyper::body::Incoming;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::body::Body;
 use tower::{Service, ServiceExt};
@@ -18,6 +19,7 @@ use super::Readiness;
 use super::readiness::Answers;
 use crate::allow::AllowList;
 use crate::audit::Recorder;
+use crate::compression::is_plain_grpc;
 use crate::methods::method;
 use crate::principal;
 use crate::remote::NOT_BEGUN;
@@ -27,6 +29,15 @@ use crate::{Code, Failure};
 pub(crate) type Routed =
     tower::util::BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
+pub(crate) type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+/// Refuses gRPC calls before anything is done for them.
+pub trait Door: std::fmt::Debug + Send + Sync {
+    /// The head of the answer to a call that goes no further; none: it may go on. It is asked of every call but those
+    /// that come while the port is not open.
+    fn turn_away(&self, path: &str, headers: &HeaderMap) -> Option<HeaderMap>;
+}
+
 /// The health service has this path and no other.
 const HEALTH: &str = "/grpc.health.v1.Health/";
 /// How long calls on connections that are going away are still served: GOAWAY is on its way meanwhile.
@@ -35,6 +46,7 @@ const GRACE: Duration = Duration::from_secs(1);
 /// The way in.
 pub(crate) struct Gate {
     open: OnceLock<Routed>,
+    door: OnceLock<Arc<dyn Door>>,
     allow: Option<AllowList>,
     health: tonic_health::pb::health_server::HealthServer<Answers>,
     draining: CancellationToken,
@@ -52,6 +64,7 @@ impl Gate {
     pub(crate) fn new(allow: Option<AllowList>, readiness: &Readiness) -> Self {
         Self {
             open: OnceLock::new(),
+            door: OnceLock::new(),
             allow,
             health: readiness.service(),
             draining: CancellationToken::new(),
@@ -62,6 +75,10 @@ impl Gate {
 
     pub(crate) fn open(&self, service: Routed) {
         let _ = self.open.set(service);
+    }
+
+    pub(crate) fn guard(&self, door: Arc<dyn Door>) {
+        let _ = self.door.set(door);
     }
 
     pub(crate) fn record_denials(&self, recorder: Recorder) {
@@ -186,16 +203,33 @@ fn refused(request: &Request<Body>, failure: Failure) -> Response<Body> {
 #[derive(Clone)]
 pub(crate) struct Guarded(Arc<Gate>);
 
+impl Guarded {
+    /// The answer to a call that goes no further, by the door. The rest of the call was not read yet.
+    pub(crate) fn turn_away(&self, request: &Request<Incoming>) -> Option<Response<Body>> {
+        let Self(gate) = self;
+        let door = gate.door.get()?;
+        let native = request.version() == Version::HTTP_2
+            && request.method() == Method::POST
+            && is_plain_grpc(request.headers());
+        if !native || gate.open.get().is_none() || gate.closed.is_cancelled() {
+            return None;
+        }
+        let mut answer = Response::new(Body::empty());
+        *answer.headers_mut() = door.turn_away(request.uri().path(), request.headers())?;
+        Some(answer)
+    }
+}
+
 impl Service<Request<Body>> for Guarded {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+    type Future = Answer;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, request: Request<Body>) -> Answer {
         let gate = self.0.clone();
         Box::pin(async move { Ok(gate.answer(request).await) })
     }

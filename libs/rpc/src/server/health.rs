@@ -10,8 +10,9 @@ use http::{Request, Response, StatusCode};
 use tonic::body::Body;
 use tower::ServiceExt;
 
-use super::accept::Listening;
-use super::{ListenAddress, Readiness, Routed, ServerError, listen};
+use super::accept::{Entry, Listening};
+use super::gate::Answer;
+use super::{ListenAddress, Readiness, ServerError, listen};
 
 /// Connections at the same time: probes are few.
 const HEALTH_CONNECTIONS: usize = 256;
@@ -32,9 +33,7 @@ impl HealthPort {
     ) -> Result<Self, ServerError> {
         let (listener, local) = listen(address).await?;
         let (readiness, metrics) = (readiness.clone(), metrics.clone());
-        let service = tower::service_fn(move |request: Request<Body>| {
-            answer(readiness.clone(), metrics.clone(), request)
-        });
+        let probes = Probes { readiness, metrics };
         Ok(Self {
             address: local,
             listening: Listening::start(
@@ -42,7 +41,7 @@ impl HealthPort {
                 ListenAddress(local),
                 None,
                 HEALTH_CONNECTIONS,
-                Routed::new(service),
+                Arc::new(probes),
             ),
         })
     }
@@ -55,6 +54,21 @@ impl HealthPort {
     /// Ends it; to be called last, so that probes are answered through the drain.
     pub async fn close(self) {
         self.listening.drain(Duration::from_millis(100)).await;
+    }
+}
+
+struct Probes {
+    readiness: Readiness,
+    metrics: Arc<Metrics>,
+}
+
+impl Entry for Probes {
+    fn answer(&self, request: Request<Body>) -> Answer {
+        Box::pin(answer(
+            self.readiness.clone(),
+            self.metrics.clone(),
+            request,
+        ))
     }
 }
 

@@ -5,20 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use commonplace_rpc::server::Server;
-use commonplace_rpc::{
-    Action, Authorize, Channel, Code, Decision, Failure, Layered, Limits, View, context,
-};
+use commonplace_rpc::server::{Door, Server};
+use commonplace_rpc::{Action, Authorize, Channel, Code, Decision, Failure, Layered, Limits, View};
 use commonplace_telemetry::Metrics;
 use commonplace_types::{Principal, ProjectName};
 use futures::StreamExt;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use http_body::Frame;
 use http_body_util::StreamBody;
 use tonic::body::Body;
 use tower::ServiceExt;
 
-use crate::common::{MESSAGE, message, options};
+use crate::common::{MESSAGE, message};
 
 /// For services alone.
 const FOR_SERVICES: &str = "/commonplace.journal.v1.JournalService/ListTenants";
@@ -48,6 +46,16 @@ impl Authorize for Somebody {
     }
 }
 
+/// Lets nobody in.
+#[derive(Debug)]
+struct Shut(HeaderMap);
+
+impl Door for Shut {
+    fn turn_away(&self, _: &str, _: &HeaderMap) -> Option<HeaderMap> {
+        Some(self.0.clone())
+    }
+}
+
 async fn answer(_: Request<Body>) -> Result<Response<Body>, Infallible> {
     Ok(message())
 }
@@ -55,9 +63,7 @@ async fn answer(_: Request<Body>) -> Result<Response<Body>, Infallible> {
 /// A call whose message comes after its head, as over a real network.
 fn late() -> Request<Body> {
     let frames = futures::stream::once(async {
-        for _ in 0..20 {
-            tokio::task::yield_now().await;
-        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
         Ok::<_, tonic::Status>(Frame::data(Bytes::from_static(MESSAGE)))
     });
     Request::post(FOR_SERVICES)
@@ -67,24 +73,27 @@ fn late() -> Request<Body> {
         .unwrap()
 }
 
-async fn refused(channel: Channel) -> Failure {
-    let call = channel.oneshot(late());
-    let answer = context::with_deadline(Duration::from_secs(20), call).await;
-    let answer = match answer {
+async fn refused(client: tonic::transport::Channel) -> Failure {
+    let answer = match client.oneshot(late()).await {
         Ok(answer) => answer,
-        Err(error) => return Failure::from_status(&tonic::Status::from_error(error)),
+        Err(error) => return Failure::from_status(&tonic::Status::from_error(error.into())),
     };
     let status = tonic::Status::from_header_map(answer.headers());
     Failure::from_status(&status.unwrap_or_else(|| tonic::Status::ok("")))
 }
 
-/// Many, as few at a time as HTTP/2 takes from anybody; and as many at once as it does not, unless told to.
-async fn all_refused(at_once: usize) {
+/// Many over one connection, as few at a time as HTTP/2 takes from anybody; and as many at once as it does not, unless
+/// told to. A generated client sends as it is given; our channels may put what is late beside the head.
+async fn all_refused(at_once: usize, door: Option<Arc<dyn Door>>) {
     let layered = Layered::new(tower::service_fn(answer), Limits::default(), Metrics::new());
     let server = Server::bind("127.0.0.1:0").await.unwrap();
+    if let Some(door) = door {
+        server.guard(door);
+    }
     server.open(layered.authorized(Arc::new(Somebody)));
-    let channel = Channel::remote(&[format!("http://{}", server.address())], &options()).unwrap();
-    let calls = (0..REFUSED).map(|_| refused(channel.clone()));
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", server.address()));
+    let client = endpoint.unwrap().connect().await.unwrap();
+    let calls = (0..REFUSED).map(|_| refused(client.clone()));
     let answers: Vec<Failure> = futures::stream::iter(calls)
         .buffer_unordered(at_once)
         .collect()
@@ -102,12 +111,19 @@ async fn all_refused(at_once: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_survives_any_number_of_refusals() {
-    all_refused(40).await;
+    all_refused(40, None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_survives_any_number_of_refusals_at_the_door() {
+    let failure = Failure::new(Code::PermissionDenied, "FOR_SERVICES_ONLY");
+    let (head, _) = failure.into_status().into_http::<Body>().into_parts();
+    all_refused(40, Some(Arc::new(Shut(head.headers)))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_survives_many_small_calls_at_once() {
-    all_refused(1_000).await;
+    all_refused(1_000, None).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
