@@ -4,7 +4,7 @@
 //! the service reads that field from the first message as it came, and asks the [`Authorize`] of the process.
 
 use std::fmt;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -12,7 +12,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::{Buf, Bytes, BytesMut};
 use commonplace_types::{Digest, Principal, ProjectName, Right};
-use futures::future::poll_immediate;
 use http::Request;
 use http_body::Frame;
 use http_body_util::BodyExt;
@@ -107,12 +106,8 @@ where
             }
         }
     };
-    let mut rest = pin!(rest);
-    // Most came with the head.
-    if poll_immediate(&mut rest).await.is_none() {
-        // Whoever sends more, or slower, is reset.
-        let _ = tokio::time::timeout(DRAINED_FOR, rest).await;
-    }
+    // Whoever sends more, or slower, is reset.
+    let _ = tokio::time::timeout(DRAINED_FOR, rest).await;
 }
 
 /// The first message of a call and its body, to be read from the start.

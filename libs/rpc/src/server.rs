@@ -23,8 +23,7 @@ use crate::compression::Compressed;
 use crate::tls::Tls;
 use accept::{Entry, Listening};
 pub use gate::Door;
-use gate::Routed;
-use gate::{Answer, Gate, Guarded};
+use gate::{Answer, Gate, Guarded, Routed};
 pub use health::HealthPort;
 pub use readiness::Readiness;
 

@@ -30,9 +30,8 @@ use state::{Arrival, Bounds, Call, Running, State};
 const AGAIN: [u64; 8] = [50, 100, 200, 400, 800, 1_600, 3_200, 5_000];
 /// How often it is looked, while somebody waits, whether places are held by calls that wait for something else.
 const STIR: Duration = Duration::from_millis(100);
-/// Refused callers are told so many different spans, so that they do not come back together. Few: HTTP/2 looks for each
-/// among those it sent lately.
-const SPREAD: usize = 4;
+/// Refused callers are told so many different spans, so that they do not come back together.
+const SPREAD: usize = 8;
 
 /// What refused calls are told, by how soon they may come again, and by their place in the spread.
 static REFUSALS: LazyLock<Vec<(Failure, HeaderMap)>> = LazyLock::new(|| {

@@ -54,8 +54,7 @@ pub(crate) struct Listening {
 /// What answers the calls of a port.
 pub(crate) trait Entry: Send + Sync {
     /// The answer to a call that goes no further, though the rest of it was not read yet.
-    fn turn_away(&self, request: &Request<Incoming>) -> Option<Response<Body>> {
-        let _ = request;
+    fn turn_away(&self, _: &Request<Incoming>) -> Option<Response<Body>> {
         None
     }
 
