@@ -15,8 +15,10 @@ use crate::passages::{Passage, PassageKey};
 use crate::projects::Checked;
 use crate::projects::Request;
 use crate::qdrant::{Findings, key_of};
-use crate::search::{Always, Answer, Candidate, Eligibility, Query, Recorded};
+use crate::search::{Always, Answer, Query, Recorded};
 use crate::status::ProjectStatus;
+
+mod candidates;
 
 /// Longest query in bytes.
 const QUERY_BYTES: usize = 8_192;
@@ -67,6 +69,7 @@ pub(crate) fn request_from_proto(
             dense_through: request.dense_through,
             without_dense: request.without_dense,
             recorded: recorded_from_proto(request.recorded)?,
+            unnamed: request.as_columns,
         },
         wait_for_dense: request.wait_for_dense,
         refuse_building: request.refuse_building,
@@ -128,6 +131,7 @@ fn recorded_from_proto(
 /// `embedder`: its fingerprint, or why there is none.
 pub(crate) fn answer_to_proto(
     answer: Answer,
+    as_columns: bool,
     without_dense: bool,
     embedder: Result<&str, &str>,
 ) -> proto::SearchResponse {
@@ -139,6 +143,12 @@ pub(crate) fn answer_to_proto(
             fingerprint: embedder.unwrap_or_default().to_owned(),
             ..Default::default()
         },
+    };
+    let (candidates, types) = (answer.candidates, answer.artifact_types);
+    let (candidates, columns) = if as_columns {
+        (Vec::new(), Some(candidates::columns(&candidates, types)))
+    } else {
+        (candidates::rows(candidates, &types), None)
     };
     let terms = answer.terms.into_iter();
     let terms = terms.map(|term| proto::TermStatistics {
@@ -158,12 +168,9 @@ pub(crate) fn answer_to_proto(
             recorded: answer.recorded && dense.available,
             ..dense
         }),
-        candidates: answer
-            .candidates
-            .into_iter()
-            .map(candidate_to_proto)
-            .collect(),
         commit_time: Some(timestamp_to_proto(answer.time)),
+        candidates,
+        columns,
     }
 }
 
@@ -203,34 +210,6 @@ fn with_next_step(reason: &str) -> String {
         return reason.to_owned();
     }
     format!("{reason}; fetch the model with `com model pull`")
-}
-
-fn candidate_to_proto(candidate: Candidate) -> proto::Candidate {
-    let eligibility = match candidate.eligibility {
-        Eligibility::Eligible => proto::Eligibility::Eligible,
-        Eligibility::Superseded => proto::Eligibility::Superseded,
-        Eligibility::Filtered => proto::Eligibility::Filtered,
-    };
-    proto::Candidate {
-        key: Some(proto::PassageKey {
-            event_id: candidate.event.to_string(),
-            passage: candidate.passage,
-        }),
-        record_id: candidate.record,
-        artifact_type: candidate.artifact_type,
-        event_time: Some(timestamp_to_proto(candidate.event_time)),
-        importance: candidate.importance.value(),
-        pinned: candidate.pinned,
-        tags: candidate.tags,
-        lexical_score: candidate.lexical_score,
-        lexical_rank: candidate.lexical_rank,
-        dense_score: candidate.dense_score,
-        dense_rank: candidate.dense_rank,
-        tokens: candidate.tokens,
-        content: hex::encode(candidate.content),
-        eligibility: eligibility.into(),
-        always: candidate.always,
-    }
 }
 
 pub(crate) fn keys_from_proto(keys: Vec<proto::PassageKey>) -> Result<Vec<PassageKey>, Invalid> {

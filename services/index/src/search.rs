@@ -4,16 +4,15 @@
 //! to its state, and however the work was shared: scores do not depend on the layout, equal scores are
 //! ordered by event id and passage, and vectors count by whole commits.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use commonplace_rpc::convert::Filter;
 use commonplace_rpc::{Parts, View};
-use commonplace_types::{CommitHash, EventId, Importance, RecordId, Timestamp};
+use commonplace_types::{CommitHash, RecordId, Timestamp};
 
-use crate::always;
 use crate::analyzer;
 use crate::best::Scored;
 use crate::engine::{Engine, Snapshot};
@@ -24,6 +23,10 @@ use crate::passages::PassageKey;
 use crate::qdrant::{Outside, OutsideScan, Unranked};
 use crate::ranking::{Place, Ranked, Ranking};
 use crate::vectors::{QueryVector, RUN};
+
+mod candidates;
+
+pub use candidates::{Candidate, Eligibility};
 
 /// Most passages that `always_include` adds.
 pub const MOST_ALWAYS: usize = 100;
@@ -60,6 +63,8 @@ pub struct Query {
     pub without_dense: bool,
     /// The candidates of an earlier search, in place of the best by meaning.
     pub recorded: Option<Recorded>,
+    /// Leave records and tags out: who ranks needs neither, and each is a string to make.
+    pub unnamed: bool,
 }
 
 /// The candidates of an earlier search.
@@ -103,56 +108,10 @@ pub struct Answer {
     pub dense_problem: Option<String>,
     /// The candidates by meaning came from a vector store, or were given.
     pub recorded: bool,
+    /// The kinds of artifact that occur, each once.
+    pub artifact_types: Vec<String>,
     /// Ordered by event id, then passage.
     pub candidates: Vec<Candidate>,
-}
-
-/// Whether a passage may be used, and why not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Eligibility {
-    /// It may.
-    Eligible,
-    /// A visible event supersedes its event.
-    Superseded,
-    /// The filter does not take it.
-    Filtered,
-}
-
-/// A passage with all its scores.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Candidate {
-    /// The event.
-    pub event: EventId,
-    /// Which of its passages, from 0.
-    pub passage: u32,
-    /// What the event is about.
-    pub record: String,
-    /// What kind of thing it holds.
-    pub artifact_type: String,
-    /// When it happened.
-    pub event_time: Timestamp,
-    /// How much it matters.
-    pub importance: Importance,
-    /// Always a candidate if the policy says so.
-    pub pinned: bool,
-    /// Sorted.
-    pub tags: Vec<String>,
-    /// 0 when no term matches.
-    pub lexical_score: f64,
-    /// From 1; 0 when not among the best by words.
-    pub lexical_rank: u32,
-    /// Absent when the passage has no vector that counts.
-    pub dense_score: Option<f64>,
-    /// From 1; 0 when not among the best by meaning.
-    pub dense_rank: u32,
-    /// Of title and text, by the budget tokenizer.
-    pub tokens: u32,
-    /// Names title and text.
-    pub content: [u8; 16],
-    /// Whether it may be used.
-    pub eligibility: Eligibility,
-    /// Admitted by `always`.
-    pub always: bool,
 }
 
 /// What searches share: memory to work in and a thread that takes half of a long scan.
@@ -233,11 +192,11 @@ pub(crate) fn search(
             Err(Unranked::Store(reason)) => (Ranked::default(), None, Some(reason)),
             Err(Unranked::Disk(error)) => return Err(unreadable(error)),
         };
-        let picks = pick(&place, query, &by_words, &by_meaning);
+        let picks = candidates::pick(&place, query, &by_words, &by_meaning);
         let meaning = dense.as_ref().map(|dense| Meaning::new(dense, &by_meaning));
-        let candidates =
-            candidates(&place, picks, &scores, meaning.as_ref()).map_err(unreadable)?;
-        let mut answer = answer(&place, &scores, through, candidates);
+        let meaning = meaning.as_ref();
+        let found = candidates::candidates(&place, picks, &scores, meaning, query.unnamed);
+        let mut answer = answer(&place, &scores, through, found.map_err(unreadable)?);
         answer.dense_problem = problem;
         answer.recorded = engine.outside().is_some() || query.recorded.is_some();
         Ok(answer)
@@ -489,106 +448,11 @@ impl ScanShare {
     }
 }
 
-/// Why a row is a candidate.
-#[derive(Debug, Clone, Copy, Default)]
-struct Pick {
-    lexical_rank: u32,
-    dense_rank: u32,
-    always: bool,
-    ineligible: bool,
-}
-
-/// Every row that is a candidate, with the reasons.
-fn pick(
-    place: &Place,
-    query: &Query,
-    by_words: &Ranked,
-    by_meaning: &Ranked,
-) -> BTreeMap<u32, Pick> {
-    let mut picks: BTreeMap<u32, Pick> = BTreeMap::new();
-    for (rank, scored) in (1..).zip(&by_words.eligible) {
-        picks.entry(scored.row).or_default().lexical_rank = rank;
-    }
-    for (rank, scored) in (1..).zip(&by_meaning.eligible) {
-        picks.entry(scored.row).or_default().dense_rank = rank;
-    }
-    for row in always::rows(place, &query.always) {
-        picks.entry(row).or_default().always = true;
-    }
-    if let Some(recorded) = &query.recorded {
-        pick_recorded(place, recorded, &mut picks);
-        return picks;
-    }
-    let ranked = [&by_words.ineligible, &by_meaning.ineligible];
-    let mut ineligible: Vec<(usize, u32)> = ranked
-        .iter()
-        .flat_map(|list| list.iter().enumerate())
-        .map(|(rank, scored)| (rank, scored.row))
-        .filter(|(_, row)| !picks.contains_key(row))
-        .collect();
-    ineligible.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| place.tie(a.1, b.1)));
-    let mut taken = 0;
-    for (_, row) in ineligible {
-        if taken == query.ineligible_limit {
-            break;
-        }
-        let fresh = picks.insert(
-            row,
-            Pick {
-                ineligible: true,
-                ..Pick::default()
-            },
-        );
-        taken += usize::from(fresh.is_none());
-    }
-    picks
-}
-
-/// Adds what an earlier search reported although it may not be used.
-fn pick_recorded(place: &Place, recorded: &Recorded, picks: &mut BTreeMap<u32, Pick>) {
-    let rows = recorded
-        .ineligible
-        .iter()
-        .filter_map(|key| place.row_of(*key));
-    for row in rows {
-        if place.view.visible.get(row) && !place.eligible.get(row) {
-            picks.entry(row).or_insert(Pick {
-                ineligible: true,
-                ..Pick::default()
-            });
-        }
-    }
-}
-
-fn candidates(
-    place: &Place,
-    picks: BTreeMap<u32, Pick>,
-    scores: &LexicalScores<'_>,
-    meaning: Option<&Meaning<'_>>,
-) -> std::io::Result<Vec<Candidate>> {
-    let key = |row: u32| {
-        let (event, passage) = place.event_of(row);
-        (place.snapshot.state.events.at(event).id, passage)
-    };
-    // Each key is looked up once: it lies far from its neighbours' in memory.
-    let picks = picks.into_iter();
-    let mut picks: Vec<_> = picks.map(|(row, pick)| (key(row), row, pick)).collect();
-    picks.sort_unstable_by_key(|(key, _, _)| *key);
-    let candidate = |(_, row, pick): ((EventId, u32), u32, Pick)| {
-        let dense_score = match meaning {
-            Some(meaning) => meaning.score(place, row)?,
-            None => None,
-        };
-        Ok(candidate(place, row, pick, scores.get(row), dense_score))
-    };
-    picks.into_iter().map(candidate).collect()
-}
-
 fn answer(
     place: &Place,
     scores: &LexicalScores<'_>,
     dense_through: Option<u64>,
-    candidates: Vec<Candidate>,
+    (candidates, artifact_types): (Vec<Candidate>, Vec<String>),
 ) -> Answer {
     let commit = place.snapshot.state.commits.at(place.view.number as usize);
     Answer {
@@ -601,46 +465,8 @@ fn answer(
         dense_through,
         dense_problem: None,
         recorded: false,
+        artifact_types,
         candidates,
-    }
-}
-
-fn candidate(
-    place: &Place,
-    row: u32,
-    pick: Pick,
-    lexical_score: f64,
-    dense_score: Option<f64>,
-) -> Candidate {
-    let state = &place.snapshot.state;
-    let (number, passage) = place.event_of(row);
-    let (facts, event) = (state.facts.at(number), state.events.at(number));
-    let stored = state.rows.at(row as usize);
-    let eligibility = match (pick.ineligible, place.view.live.get(row)) {
-        (false, _) => Eligibility::Eligible,
-        (true, true) => Eligibility::Filtered,
-        (true, false) => Eligibility::Superseded,
-    };
-    Candidate {
-        event: event.id,
-        passage,
-        record: state.record_name(event),
-        artifact_type: state.string(facts.kind).to_owned(),
-        event_time: moment(facts.time),
-        importance: Importance::from_millionths(facts.importance).unwrap_or_default(),
-        pinned: facts.pinned,
-        tags: state
-            .tags_of(event)
-            .map(|tag| state.string(tag).to_owned())
-            .collect(),
-        lexical_score,
-        lexical_rank: pick.lexical_rank,
-        dense_score,
-        dense_rank: pick.dense_rank,
-        tokens: stored.tokens,
-        content: stored.content,
-        eligibility,
-        always: pick.always,
     }
 }
 

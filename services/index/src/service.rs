@@ -33,11 +33,13 @@ impl IndexService for Service {
         &self,
         request: Request<proto::SearchRequest>,
     ) -> Result<Response<proto::SearchResponse>, Status> {
-        let request = request_from_proto(request.into_inner(), context::view()).map_err(status)?;
+        let request = request.into_inner();
+        let as_columns = request.as_columns;
+        let request = request_from_proto(request, context::view()).map_err(status)?;
         let without_dense = request.query.without_dense;
         let answer = self.projects.search(request).await.map_err(status)?;
         let embedder = self.projects.embedding.fingerprint();
-        let answer = answer_to_proto(answer, without_dense, embedder);
+        let answer = answer_to_proto(answer, as_columns, without_dense, embedder);
         Ok(Response::new(answer))
     }
 

@@ -114,8 +114,29 @@ impl World {
         answer.into_inner().commit.unwrap().hash
     }
 
+    /// Searches, and once more for columns, which must say the same.
     async fn search(&self, request: proto::SearchRequest) -> proto::SearchResponse {
-        self.try_search(request).await.unwrap()
+        let answer = self.try_search(request.clone()).await.unwrap();
+        let dense = answer.dense.clone().unwrap();
+        let again = proto::SearchRequest {
+            as_of: at(Point::Commit(answer.commit.clone())),
+            dense_through: dense.available.then_some(dense.through),
+            without_dense: !dense.available,
+            wait_for_dense: false,
+            as_columns: true,
+            ..request
+        };
+        let by_columns = self.try_search(again).await.unwrap();
+        assert_eq!(by_columns.statistics, answer.statistics);
+        assert!(by_columns.candidates.is_empty());
+        let rows = rows(&by_columns.columns.unwrap());
+        let unnamed = answer.candidates.iter().map(|row| proto::Candidate {
+            record_id: String::new(),
+            tags: Vec::new(),
+            ..row.clone()
+        });
+        assert_eq!(rows, unnamed.collect::<Vec<_>>());
+        answer
     }
 
     async fn try_search(
@@ -136,6 +157,36 @@ impl World {
             .await;
         answer.unwrap().into_inner().projects.remove(0)
     }
+}
+
+/// What columns say, as the contract has it.
+fn rows(columns: &proto::CandidateColumns) -> Vec<proto::Candidate> {
+    let (ids, contents) = (columns.event_ids.chunks(16), columns.contents.chunks(16));
+    let bytes = ids.zip(contents).enumerate();
+    let row = |(at, (id, content)): (usize, (&[u8], &[u8]))| proto::Candidate {
+        key: Some(proto::PassageKey {
+            event_id: format!("ev_{}", hex::encode(id)),
+            passage: columns.passages[at],
+        }),
+        record_id: String::new(),
+        artifact_type: columns.artifact_types[columns.types[at] as usize].clone(),
+        event_time: Some(prost_types::Timestamp {
+            seconds: columns.event_times[at] / 1_000_000,
+            nanos: (columns.event_times[at] % 1_000_000) as i32 * 1_000,
+        }),
+        importance: f64::from(columns.importances[at]) / 1e6,
+        pinned: columns.pinned[at],
+        tags: Vec::new(),
+        lexical_score: columns.lexical_scores[at],
+        lexical_rank: columns.lexical_ranks[at],
+        dense_score: Some(columns.dense_scores[at]).filter(|score| !score.is_nan()),
+        dense_rank: columns.dense_ranks[at],
+        tokens: columns.tokens[at],
+        content: hex::encode(content),
+        eligibility: columns.eligibilities[at],
+        always: columns.always[at],
+    };
+    bytes.map(row).collect()
 }
 
 fn draft(kind: &str, title: &str, text: &str) -> EventDraft {

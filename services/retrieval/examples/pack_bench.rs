@@ -15,29 +15,32 @@ const CANDIDATES: u32 = 200;
 const ROUNDS: usize = 5_000;
 
 fn found() -> proto::SearchResponse {
-    let candidates = (0..CANDIDATES).map(|number| proto::Candidate {
-        key: Some(proto::PassageKey {
-            event_id: event(number).to_string(),
-            passage: number % 3,
-        }),
-        record_id: format!("record:{number}"),
-        artifact_type: ["diff", "bug", "test"][number as usize % 3].into(),
-        event_time: Some(prost_types::Timestamp {
-            seconds: 1_790_000_000 + i64::from(number),
-            nanos: 0,
-        }),
-        importance: 0.5,
-        pinned: number % 50 == 0,
-        tags: vec!["ci".into(), "python".into()],
-        lexical_score: f64::from(number * 7_919 % 1_000) / 37.0,
-        lexical_rank: number % 101,
-        dense_score: Some(f64::from(number * 104_729 % 1_000) / 1_000.0),
-        dense_rank: (number + 50) % 101,
-        tokens: 40 + number * 31 % 160,
-        content: hex::encode(event(number).as_bytes()),
-        eligibility: proto::Eligibility::Eligible.into(),
-        always: false,
-    });
+    let numbers = 0..CANDIDATES;
+    let ids: Vec<u8> = numbers
+        .clone()
+        .flat_map(|number| *event(number).as_bytes())
+        .collect();
+    let column = |of: fn(u32) -> u32| numbers.clone().map(of).collect::<Vec<u32>>();
+    let scores = |of: fn(u32) -> f64| numbers.clone().map(of).collect::<Vec<f64>>();
+    let columns = proto::CandidateColumns {
+        event_ids: ids.clone().into(),
+        passages: column(|number| number % 3),
+        artifact_types: ["diff", "bug", "test"].map(String::from).into(),
+        types: column(|number| number % 3),
+        event_times: (numbers.clone())
+            .map(|number| (1_790_000_000 + i64::from(number)) * 1_000_000)
+            .collect(),
+        importances: column(|_| 500_000),
+        pinned: numbers.clone().map(|number| number % 50 == 0).collect(),
+        lexical_scores: scores(|number| f64::from(number * 7_919 % 1_000) / 37.0),
+        lexical_ranks: column(|number| number % 101),
+        dense_scores: scores(|number| f64::from(number * 104_729 % 1_000) / 1_000.0),
+        dense_ranks: column(|number| (number + 50) % 101),
+        tokens: column(|number| 40 + number * 31 % 160),
+        contents: ids.into(),
+        eligibilities: vec![proto::Eligibility::Eligible.into(); CANDIDATES as usize],
+        always: vec![false; CANDIDATES as usize],
+    };
     proto::SearchResponse {
         commit: "ab".repeat(32),
         commit_number: 17,
@@ -60,8 +63,9 @@ fn found() -> proto::SearchResponse {
             recorded: false,
             off: 0,
         }),
-        candidates: candidates.collect(),
+        candidates: Vec::new(),
         commit_time: None,
+        columns: Some(columns),
     }
 }
 

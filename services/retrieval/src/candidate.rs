@@ -1,5 +1,7 @@
 //! What the index found, as plain values.
 
+use std::sync::Arc;
+
 use commonplace_types::{CommitHash, EventId, Timestamp};
 
 /// A whole, in the unit of scores and weights: one million millionths.
@@ -30,17 +32,17 @@ pub enum Eligibility {
 pub struct Candidate {
     /// Which passage.
     pub key: PassageKey,
-    /// What its event is about.
+    /// What its event is about; empty unless the plan was [named](crate::plan::Plan::named).
     pub record: String,
     /// The kind of its event.
-    pub artifact_type: String,
+    pub artifact_type: Arc<str>,
     /// When it happened.
     pub event_time: Timestamp,
     /// In millionths.
     pub importance: u32,
     /// Whether its event is pinned.
     pub pinned: bool,
-    /// Of its event.
+    /// Of its event; empty unless the plan was named.
     pub tags: Vec<String>,
     /// BM25, at least 0.
     pub lexical_score: f64,

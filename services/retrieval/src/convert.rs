@@ -20,6 +20,7 @@ use crate::rules::{FusionMethod, PackingMethod, Policy, Rules, Weights};
 use crate::store::Kept;
 use crate::verify::{Conclusion, Verdict};
 
+mod candidates;
 mod index;
 
 pub(crate) use index::{found, index_search, passage_request, passages};

@@ -273,6 +273,8 @@ impl Engine {
             // Twice as many, since several may be of one event.
             at_least: limit.saturating_mul(2).min(MOST_CANDIDATES),
             ineligible_limit: 0,
+            // Otherwise the record comes with the text.
+            named: request.keys_only,
         };
         let dense = DenseWish::Newest {
             wait: request.wait_for_dense,
@@ -387,6 +389,7 @@ impl Engine {
             clock: recipe.clock,
             at_least: 0,
             ineligible_limit: LISTED_INELIGIBLE,
+            named: false,
         };
         let plan = tracing::info_span!("plan");
         let plan = plan.in_scope(|| Plan::new(&wish, &policy.rules, dense))?;
@@ -528,7 +531,7 @@ fn without_text(ranked: Ranked) -> (Passage, Scores) {
     let passage = Passage {
         key: candidate.key,
         record: candidate.record,
-        artifact_type: candidate.artifact_type,
+        artifact_type: candidate.artifact_type.to_string(),
         title: String::new(),
         text: String::new(),
         start: 0,

@@ -6,6 +6,7 @@
 //! least score, duplicate, quota, last place, budget.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use commonplace_types::EventId;
 
@@ -163,7 +164,7 @@ struct Taken {
     left: u32,
     items: u32,
     per_event: BTreeMap<EventId, u32>,
-    per_type: BTreeMap<String, u32>,
+    per_type: BTreeMap<Arc<str>, u32>,
     contents: BTreeMap<[u8; 16], PassageKey>,
 }
 
@@ -185,9 +186,9 @@ impl Taken {
         let quota = rules
             .quotas
             .iter()
-            .find(|(kind, _)| *kind == candidate.artifact_type);
+            .find(|(kind, _)| **kind == *candidate.artifact_type);
         if let Some((kind, most)) = quota
-            && self.per_type.get(kind).copied().unwrap_or(0) >= *most
+            && self.per_type.get(kind.as_str()).copied().unwrap_or(0) >= *most
         {
             return Some(excluded(
                 Reason::Policy,
@@ -211,7 +212,7 @@ impl Taken {
         if rules
             .quotas
             .iter()
-            .any(|(kind, _)| *kind == candidate.artifact_type)
+            .any(|(kind, _)| **kind == *candidate.artifact_type)
         {
             *self
                 .per_type

@@ -89,6 +89,8 @@ pub struct Plan {
     pub dense: DenseWish,
     /// The policy gives meaning no weight: the answer then says that it was off for that.
     pub dense_weightless: bool,
+    /// Records and tags are wanted of each candidate. They take longer to get than all else that is known of it.
+    pub named: bool,
 }
 
 /// What a plan is made for.
@@ -110,6 +112,8 @@ pub struct Wish<'a> {
     pub at_least: u32,
     /// How many that may not be packed to list.
     pub ineligible_limit: u32,
+    /// The caller wants to know the record of each.
+    pub named: bool,
 }
 
 impl Plan {
@@ -120,6 +124,7 @@ impl Plan {
         // Some signal must list candidates, even for a policy that weighs neither.
         let by_words = rules.weights.lexical > 0 || !by_meaning;
         let (filter, post_filter_tags) = narrow(wish, rules)?;
+        let named = wish.named || !post_filter_tags.is_empty();
         Ok(Self {
             project: wish.project.clone(),
             view: wish.view.clone(),
@@ -135,6 +140,7 @@ impl Plan {
             ineligible_limit: wish.ineligible_limit,
             dense,
             dense_weightless: !by_meaning,
+            named,
         })
     }
 
@@ -156,6 +162,7 @@ impl Plan {
             ineligible_limit: 0,
             dense: DenseWish::Newest { wait },
             dense_weightless: false,
+            named: false,
         }
     }
 }
@@ -219,6 +226,7 @@ mod tests {
             clock: Timestamp::parse("2026-01-31T00:00:00Z").unwrap(),
             at_least: 0,
             ineligible_limit: 7,
+            named: false,
         };
         Plan::new(&wish, rules, DenseWish::Newest { wait: false })
     }

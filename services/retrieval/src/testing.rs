@@ -122,6 +122,7 @@ pub fn answer(
         clock: recipe.clock,
         at_least: 0,
         ineligible_limit: 0,
+        named: false,
     };
     let plan = Plan::new(&wish, &policy.rules, DenseWish::Newest { wait: false })?;
     let found = convert::found(found, &plan)?;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use commonplace_types::{ArtifactType, Attribute};
+use commonplace_types::{ArtifactType, Attribute, EventId, Importance};
 
 use super::*;
 use crate::bitmap::Bitmap;

@@ -5,9 +5,8 @@ use commonplace_rpc::convert::{filter_to_proto, reference_to_proto, timestamp_fr
 use commonplace_rpc::view_to_proto;
 use commonplace_types::{Invalid, ProjectName};
 
-use crate::candidate::{
-    Candidate, Dense, Eligibility, Found, ONE, Off, Passage, PassageKey, Statistics,
-};
+use super::candidates::candidates;
+use crate::candidate::{Dense, Found, Off, Passage, PassageKey, Statistics};
 use crate::plan::{DenseWish, Plan};
 
 /// Writes a plan.
@@ -43,6 +42,7 @@ pub(crate) fn index_search(plan: &Plan) -> proto::SearchRequest {
         recorded: recorded(&plan.dense),
         refuse_building: false,
         within: view_to_proto(&plan.view),
+        as_columns: !plan.named,
     }
 }
 
@@ -64,11 +64,7 @@ fn recorded(wish: &DenseWish) -> Option<proto::RecordedCandidates> {
 /// Reads the answer to a plan.
 pub(crate) fn found(answer: proto::SearchResponse, plan: &Plan) -> Result<Found, Invalid> {
     let statistics = answer.statistics.unwrap_or_default();
-    let candidates = answer
-        .candidates
-        .into_iter()
-        .map(candidate)
-        .collect::<Result<_, _>>()?;
+    let candidates = candidates(answer.candidates, answer.columns)?;
     Ok(Found {
         commit: answer
             .commit
@@ -122,35 +118,7 @@ fn dense(state: proto::DenseState, plan: &Plan) -> Dense {
     }
 }
 
-fn candidate(raw: proto::Candidate) -> Result<Candidate, Invalid> {
-    let time = raw.event_time.unwrap_or_default();
-    let mut content = [0; 16];
-    hex::decode_to_slice(&raw.content, &mut content)
-        .map_err(|_| Invalid::new("candidates.content", "expected 32 hex digits"))?;
-    Ok(Candidate {
-        key: key(raw.key)?,
-        record: raw.record_id,
-        artifact_type: raw.artifact_type,
-        event_time: timestamp_from_proto(&time, "candidates.event_time")?,
-        importance: (raw.importance.clamp(0.0, 1.0) * f64::from(ONE)).round() as u32,
-        pinned: raw.pinned,
-        tags: raw.tags,
-        lexical_score: raw.lexical_score,
-        lexical_rank: raw.lexical_rank,
-        dense_score: raw.dense_score,
-        dense_rank: raw.dense_rank,
-        tokens: raw.tokens,
-        content,
-        eligibility: match proto::Eligibility::try_from(raw.eligibility) {
-            Ok(proto::Eligibility::Superseded) => Eligibility::Superseded,
-            Ok(proto::Eligibility::Filtered) => Eligibility::Filtered,
-            _ => Eligibility::Eligible,
-        },
-        always: raw.always,
-    })
-}
-
-fn key(raw: Option<proto::PassageKey>) -> Result<PassageKey, Invalid> {
+pub(super) fn key(raw: Option<proto::PassageKey>) -> Result<PassageKey, Invalid> {
     let raw = raw.ok_or_else(|| Invalid::new("key", "expected a passage, found none"))?;
     let event = raw
         .event_id

@@ -232,7 +232,7 @@ fn model(list: &[Ranked], rules: &Rules, budget: u32) -> Vec<bool> {
             let quota = rules
                 .quotas
                 .iter()
-                .find(|(kind, _)| *kind == one.artifact_type);
+                .find(|(kind, _)| **kind == *one.artifact_type);
             let of_type = inner
                 .iter()
                 .filter(|c| c.artifact_type == one.artifact_type)
@@ -286,7 +286,7 @@ proptest! {
         prop_assert_eq!(used, packed.used);
         prop_assert!(used <= budget);
         prop_assert!(inside.len() <= max_items as usize);
-        prop_assert!(inside.iter().filter(|c| c.artifact_type == "bug").count() <= quota as usize);
+        prop_assert!(inside.iter().filter(|c| *c.artifact_type == *"bug").count() <= quota as usize);
         prop_assert!(inside.iter().all(|c| c.eligibility == Eligibility::Eligible));
         for outcome in &packed.outcomes {
             if let Outcome::Excluded { detail, .. } = outcome {
