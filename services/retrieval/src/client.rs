@@ -135,7 +135,7 @@ impl Upstream {
         &self,
         project: &ProjectName,
         keys: &[PassageKey],
-    ) -> Result<Vec<Passage>, RetrievalError> {
+    ) -> Result<Vec<Arc<Passage>>, RetrievalError> {
         if keys.is_empty() {
             return Ok(Vec::new());
         }

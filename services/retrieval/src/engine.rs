@@ -25,6 +25,7 @@ use crate::recipe::{self, Recipe};
 use crate::reuse::{RequestKey, Reuse};
 use crate::rules::{FusionMethod, Policy};
 use crate::store::{Kept, Store};
+use crate::texts::{Texts, Wanted};
 
 mod check;
 
@@ -110,7 +111,7 @@ pub struct Ranking {
     /// What of the project was searched.
     pub view: View,
     /// Best first.
-    pub items: Vec<(Passage, Scores)>,
+    pub items: Vec<(Arc<Passage>, Scores)>,
 }
 
 /// A pack and whether it was there already.
@@ -130,6 +131,7 @@ pub struct Engine {
     client: Upstream,
     store: Store,
     reuse: Reuse,
+    texts: Texts,
     numbers: Numbers,
 }
 
@@ -142,6 +144,7 @@ impl Engine {
             client,
             store,
             reuse,
+            texts: Texts::new(options.cached_text_bytes),
             numbers: Numbers::new(),
         }
     }
@@ -369,7 +372,7 @@ impl Engine {
         dense: DenseWish,
     ) -> Result<Kept, RetrievalError> {
         let draft = self.draft(recipe, policy, as_of, dense).await?;
-        self.finish(draft).await
+        self.finish(draft, false).await
     }
 
     /// Plan, candidates, rank, fill: all but the texts.
@@ -401,12 +404,13 @@ impl Engine {
         fill(recipe, policy, found, &plan.post_filter_tags, &tokenizer)
     }
 
-    /// Fetches the texts. The candidates are written meanwhile, once the question is on its way.
-    async fn finish(&self, draft: Draft) -> Result<Kept, RetrievalError> {
-        let keys = draft.keys();
-        let texts = tracing::info_span!("fetch texts", commonplace.passages = keys.len());
+    /// Gets the texts; `anew`: all of them from the index. The candidates are written meanwhile, once the question is
+    /// on its way.
+    async fn finish(&self, draft: Draft, anew: bool) -> Result<Kept, RetrievalError> {
+        let texts = tracing::info_span!("fetch texts", commonplace.passages = draft.wanted.len());
         let project = &draft.pack.recipe.project;
-        let fetching = self.client.passages(project, &keys).instrument(texts);
+        let fetching = self.passages(project, &draft.wanted, anew);
+        let fetching = fetching.instrument(texts);
         let writing = async {
             tokio::task::yield_now().await;
             pack::candidates_bytes(&draft.pack.candidates)
@@ -416,16 +420,46 @@ impl Engine {
         Ok(Kept::with_candidates(pack, &candidates))
     }
 
+    /// The texts of passages, in the order asked for: those that are known from memory, the others from the index.
+    /// `anew`: all of them from the index.
+    async fn passages(
+        &self,
+        project: &ProjectName,
+        wanted: &[Wanted],
+        anew: bool,
+    ) -> Result<Vec<Arc<Passage>>, RetrievalError> {
+        let texts = self.texts.of(&context::tenant(), project);
+        let mut passages = if anew {
+            vec![None; wanted.len()]
+        } else {
+            texts.known(wanted)
+        };
+        let both = || wanted.iter().zip(&passages);
+        let missing = both().filter(|(_, known)| known.is_none());
+        let keys: Vec<PassageKey> = missing.map(|(wanted, _)| wanted.key).collect();
+        self.numbers.texts(wanted.len() - keys.len(), keys.len());
+        let mut fetched = self.client.passages(project, &keys).await?.into_iter();
+        for (wanted, passage) in wanted.iter().zip(&mut passages) {
+            if passage.is_none() {
+                *passage = fetched.next();
+                passage
+                    .iter()
+                    .for_each(|passage| texts.learn(wanted, passage));
+            }
+        }
+        Ok(passages.into_iter().flatten().collect())
+    }
+
     async fn texts(
         &self,
         request: &SearchRequest,
         best: Vec<Ranked>,
-    ) -> Result<Vec<(Passage, Scores)>, RetrievalError> {
+    ) -> Result<Vec<(Arc<Passage>, Scores)>, RetrievalError> {
         if request.keys_only {
             return Ok(best.into_iter().map(without_text).collect());
         }
-        let keys: Vec<PassageKey> = best.iter().map(|ranked| ranked.candidate.key).collect();
-        let passages = self.client.passages(&request.project, &keys).await?;
+        let wanted: Vec<Wanted> = best.iter().map(|r| Wanted::of(&r.candidate)).collect();
+        let passages = self.passages(&request.project, &wanted, false).await?;
         Ok(passages
             .into_iter()
             .zip(best.into_iter().map(|ranked| ranked.scores))
@@ -526,7 +560,7 @@ fn best(ranked: Vec<Ranked>, limit: u32, per_event: u32, tags: &[String]) -> Vec
         .collect()
 }
 
-fn without_text(ranked: Ranked) -> (Passage, Scores) {
+fn without_text(ranked: Ranked) -> (Arc<Passage>, Scores) {
     let candidate = ranked.candidate;
     let passage = Passage {
         key: candidate.key,
@@ -542,5 +576,5 @@ fn without_text(ranked: Ranked) -> (Passage, Scores) {
         checksum: String::new(),
         tokens: candidate.tokens,
     };
-    (passage, ranked.scores)
+    (Arc::new(passage), ranked.scores)
 }

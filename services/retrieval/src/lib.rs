@@ -11,6 +11,7 @@
 //! - Scores are whole millionths; ties go by event, then passage. No clock, chance, hash order or order of
 //!   arrival reaches the bytes.
 //! - Items take at most the budget.
+//! - Texts that earlier packs held come from memory, since passages never change; a check fetches all of them anew.
 //! - A pack is served from memory until it is on disk; `durable` waits for the disk.
 //!
 //! Left out: finding candidates and counting tokens (the index does), the rules (the policy service keeps
@@ -37,6 +38,7 @@ pub mod service;
 mod store;
 #[doc(hidden)]
 pub mod testing;
+mod texts;
 pub mod verify;
 
 use std::sync::Arc;

@@ -15,10 +15,18 @@ struct Labels {
     outcome: &'static str,
 }
 
+/// Where a text came from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Source {
+    /// `memory` or `index`.
+    from: &'static str,
+}
+
 /// Retrieval's counters. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Numbers {
     packs: Family<Labels, Counter>,
+    texts: Family<Source, Counter>,
     efficiency: Histogram,
     tokens: Histogram,
 }
@@ -27,6 +35,7 @@ impl Numbers {
     pub(crate) fn new() -> Self {
         Self {
             packs: Family::default(),
+            texts: Family::default(),
             efficiency: Histogram::new((1..=10).map(|tenth| f64::from(tenth) / 10.0)),
             tokens: Histogram::new((6..=16).map(|power| f64::from(1_u32 << power))),
         }
@@ -40,6 +49,11 @@ impl Numbers {
                 self.packs.clone(),
             );
             registry.register(
+                "retrieval_texts",
+                "Texts of passages by where they came from: memory or index",
+                self.texts.clone(),
+            );
+            registry.register(
                 "retrieval_budget_efficiency_ratio",
                 "Tokens used of the budget, of packs that hold something",
                 self.efficiency.clone(),
@@ -50,6 +64,15 @@ impl Numbers {
                 self.tokens.clone(),
             );
         });
+    }
+
+    /// So many texts came from memory, so many from the index.
+    pub(crate) fn texts(&self, memory: usize, index: usize) {
+        for (from, count) in [("memory", memory), ("index", index)] {
+            self.texts
+                .get_or_create(&Source { from })
+                .inc_by(count as u64);
+        }
     }
 
     /// A request was answered with a pack.

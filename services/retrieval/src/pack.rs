@@ -8,6 +8,7 @@
 //! another name, and so does any change of how packs are made that gives other bytes for the same question.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use commonplace_rpc::{Parts, View};
 use commonplace_types::{CommitHash, Timestamp};
@@ -18,6 +19,7 @@ use crate::packing::{Outcome, Packed, Trace};
 use crate::ranking::{Ranked, Scores};
 use crate::recipe::Recipe;
 use crate::rules::{PackingMethod, Policy};
+use crate::texts::Wanted;
 
 mod file;
 mod read;
@@ -90,7 +92,7 @@ pub struct Item {
     /// Its place among the candidates, from 0.
     pub place: usize,
     /// Its text and where it comes from.
-    pub passage: Passage,
+    pub passage: Arc<Passage>,
 }
 
 /// A candidate chosen for a pack whose text is still to be fetched.
@@ -100,6 +102,8 @@ pub struct Draft {
     pub pack: Pack,
     /// Places of the chosen candidates, best first.
     pub chosen: Vec<usize>,
+    /// The texts that are needed, of each chosen one.
+    pub wanted: Vec<Wanted>,
 }
 
 impl Draft {
@@ -112,8 +116,12 @@ impl Draft {
         packed: Packed,
         tokenizer: &str,
     ) -> Self {
-        let chosen = (0..ranked.len())
+        let chosen: Vec<usize> = (0..ranked.len())
             .filter(|place| packed.outcomes.get(*place) == Some(&Outcome::Included))
+            .collect();
+        let wanted = chosen
+            .iter()
+            .map(|place| Wanted::of(&ranked[*place].candidate))
             .collect();
         let listed = ranked
             .into_iter()
@@ -137,19 +145,20 @@ impl Draft {
             packing: policy.rules.packing,
             trace: packed.trace,
         };
-        Self { pack, chosen }
+        Self {
+            pack,
+            chosen,
+            wanted,
+        }
     }
 
     /// The passages whose texts are needed, best first.
     pub fn keys(&self) -> Vec<PassageKey> {
-        self.chosen
-            .iter()
-            .map(|place| self.pack.candidates[*place].key)
-            .collect()
+        self.wanted.iter().map(|wanted| wanted.key).collect()
     }
 
     /// The pack. `passages`: in the order of [`Draft::keys`].
-    pub fn finish(mut self, passages: Vec<Passage>) -> Pack {
+    pub fn finish(mut self, passages: Vec<Arc<Passage>>) -> Pack {
         let items = self.chosen.into_iter().zip(passages);
         self.pack.items = items
             .map(|(place, passage)| Item { place, passage })
@@ -268,7 +277,7 @@ pub fn evidence(items: &[Item]) -> String {
             end,
             checksum,
             ..
-        } = &item.passage;
+        } = &*item.passage;
         // Writing to a string cannot fail.
         let _ = writeln!(
             lines,

@@ -118,6 +118,33 @@ async fn an_answer_gives_as_much_of_a_pack_as_is_asked_for() {
 }
 
 #[tokio::test]
+async fn a_text_is_fetched_once_but_a_check_fetches_it_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let mesh = Mesh::start(folder.path()).await;
+    mesh.append(history()).await;
+    let first = mesh.pack(ask("login timeout")).await;
+    let items = first.items.len() as u64;
+    assert!(items > 1);
+    assert_eq!(mesh.texts(), (0, items));
+    mesh.clock.advance(Duration::from_secs(60));
+    let later = mesh.pack(ask("login timeout")).await;
+    assert_ne!(later.id, first.id);
+    assert_eq!(later.items, first.items);
+    assert_eq!(mesh.texts(), (items, items));
+    let request = proto::SearchRequest {
+        query: "login timeout".into(),
+        ..Default::default()
+    };
+    mesh.search(request).await.unwrap();
+    let (memory, index) = mesh.texts();
+    assert!(memory > items && index < 2 * items);
+    let verdict = mesh.verify(&later.id, &later.content).await;
+    assert!(verdict.verified, "{:?}", verdict.differences);
+    assert_eq!(mesh.texts(), (memory, index + items));
+    mesh.stop().await;
+}
+
+#[tokio::test]
 async fn a_pack_verifies_after_later_writes_policies_and_a_rebuild() {
     let folder = tempfile::tempdir().unwrap();
     let mesh = Mesh::start(folder.path()).await;

@@ -1,5 +1,7 @@
 //! Questions to the index and its answers.
 
+use std::sync::Arc;
+
 use commonplace_proto::index as proto;
 use commonplace_rpc::convert::{filter_to_proto, reference_to_proto, timestamp_from_proto};
 use commonplace_rpc::view_to_proto;
@@ -153,11 +155,11 @@ fn key_to_proto(key: &PassageKey) -> proto::PassageKey {
 pub(crate) fn passages(
     answer: proto::GetPassagesResponse,
     keys: &[PassageKey],
-) -> Result<Vec<Passage>, Invalid> {
+) -> Result<Vec<Arc<Passage>>, Invalid> {
     let passages = answer
         .passages
         .into_iter()
-        .map(passage)
+        .map(|raw| passage(raw).map(Arc::new))
         .collect::<Result<Vec<_>, _>>()?;
     if passages.iter().map(|passage| &passage.key).eq(keys) {
         return Ok(passages);

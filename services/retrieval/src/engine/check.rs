@@ -109,7 +109,7 @@ impl Engine {
         if let Some(missing) = other_embedder(&given.dense, &draft.pack.dense) {
             return Err(missing);
         }
-        let kept = self.finish(draft).await;
+        let kept = self.finish(draft, true).await;
         kept.map_err(|error| Unmade::making(given, error))
     }
 

@@ -370,7 +370,10 @@ impl RawItem {
             checksum: self.checksum,
             tokens: self.tokens,
         };
-        Item { place, passage }
+        Item {
+            place,
+            passage: Arc::new(passage),
+        }
     }
 }
 

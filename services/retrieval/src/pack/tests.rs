@@ -65,7 +65,7 @@ fn sample() -> Pack {
         ..Filter::default()
     };
     let draft = fill(recipe, &policy(rules()), found, &[], "o200k").unwrap();
-    let passages = draft.keys().into_iter().map(passage).collect();
+    let passages = draft.keys().into_iter().map(|key| Arc::new(passage(key))).collect();
     draft.finish(passages)
 }
 
@@ -175,9 +175,9 @@ fn the_evidence_stands_for_the_items_alone() {
     let root = evidence(&pack.items);
     assert_eq!(pack.evidence, root);
     let mut items = pack.items.clone();
-    items[0].passage.title.clear();
+    Arc::make_mut(&mut items[0].passage).title.clear();
     assert_eq!(evidence(&items), root);
-    items[0].passage.end += 1;
+    Arc::make_mut(&mut items[0].passage).end += 1;
     assert_ne!(evidence(&items), root);
     let mut turned = pack.items;
     turned.swap(0, 1);

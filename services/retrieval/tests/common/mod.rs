@@ -23,6 +23,7 @@ use commonplace_proto::retrieval as proto;
 use commonplace_proto::retrieval::retrieval_service_client::RetrievalServiceClient;
 use commonplace_retrieval::{Options, Retrieval};
 use commonplace_rpc::{Channel, Failure};
+use commonplace_telemetry::Metrics;
 use commonplace_types::{EventId, ManualClock, Timestamp};
 use tonic::service::Routes;
 
@@ -52,6 +53,7 @@ pub struct Mesh {
     pub clock: Arc<ManualClock>,
     pub client: Client,
     pub index: Channel,
+    metrics: Arc<Metrics>,
     journal_client: JournalServiceClient<Channel>,
     policy_client: PolicyServiceClient<Channel>,
     running: (Journal, Index, Policies, Retrieval),
@@ -90,11 +92,14 @@ impl Mesh {
             clock.clone(),
         );
         let retrieval = retrieval.await.unwrap();
+        let metrics = Metrics::new();
+        retrieval.register(&metrics);
         let to_retrieval = Channel::in_process(Routes::new(retrieval.service()).prepare());
         Self {
             clock,
             client: RetrievalServiceClient::new(to_retrieval),
             index: to_index,
+            metrics,
             journal_client: JournalServiceClient::new(to_journal),
             policy_client: PolicyServiceClient::new(to_policy),
             running: (journal, index, policies, retrieval),
@@ -107,6 +112,17 @@ impl Mesh {
         index.shutdown().await;
         policies.shutdown().await.unwrap();
         journal.shutdown().await.unwrap();
+    }
+
+    /// How many texts came from memory, and how many from the index.
+    pub fn texts(&self) -> (u64, u64) {
+        let text = self.metrics.text();
+        let count = |from: &str| {
+            let name = format!("retrieval_texts_total{{from=\"{from}\"}} ");
+            let found = text.lines().find_map(|line| line.split_once(&name));
+            found.map_or(0, |(_, count)| count.parse().unwrap())
+        };
+        (count("memory"), count("index"))
     }
 
     pub async fn append(&self, events: Vec<EventDraft>) -> String {
