@@ -26,9 +26,9 @@ release: ## the program to ship, in target/dist: linked across crates, with the 
 	$(CARGO) build --profile dist --locked -p commonplace-com
 
 test: ## every test: real model, real processes, a real Python client (a build of its own: 13 to 30 minutes on two cores)
-	$(CARGO) test --workspace --locked --no-run
+	$(CARGO) test --workspace --locked --tests --no-run
 	$(TARGET)/debug/com model pull
-	$(CARGO) test --workspace --quiet
+	$(CARGO) test --workspace --tests --quiet
 	$(PYTHON) tests/python/run.py
 
 check: ## formatting, lints, documentation, licences, contracts (needs npm)
