@@ -62,7 +62,7 @@ mod vectors;
 mod visibility;
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -72,6 +72,7 @@ use commonplace_rpc::Channel;
 use commonplace_rpc::server::MESSAGE_BYTES;
 use commonplace_telemetry::Metrics;
 use commonplace_types::Clock;
+use futures::future::BoxFuture;
 
 use client::Journal;
 use embedding::Embedding;
@@ -100,26 +101,35 @@ pub struct Index {
 /// `model`: the embedder, or why there is none: dense search is then off and every answer says so.
 /// `clock` is not asked for anything that reaches an answer.
 /// Errors: the folder cannot be made; the vector store's settings cannot be used.
-pub async fn start(
+pub fn start(
     options: Options,
     data_dir: &Path,
     journal: Channel,
     model: Result<Arc<Model>, String>,
     clock: Arc<dyn Clock>,
-) -> Result<Index, IndexError> {
+) -> BoxFuture<'static, Result<Index, IndexError>> {
     let embedder = model.map(|model| -> Arc<dyn Embedder> { model });
-    start_with(options, data_dir, journal, embedder, clock).await
+    start_with(options, data_dir, journal, embedder, clock)
 }
 
 /// Starts like [`start`] with any embedder.
-pub async fn start_with(
+// In a box, so that all that an index runs is compiled here, and not again by each program that starts one.
+pub fn start_with(
     options: Options,
     data_dir: &Path,
     journal: Channel,
     embedder: Result<Arc<dyn Embedder>, String>,
     _clock: Arc<dyn Clock>,
+) -> BoxFuture<'static, Result<Index, IndexError>> {
+    Box::pin(open(options, data_dir.join("index"), journal, embedder))
+}
+
+async fn open(
+    options: Options,
+    folder: PathBuf,
+    journal: Channel,
+    embedder: Result<Arc<dyn Embedder>, String>,
 ) -> Result<Index, IndexError> {
-    let folder = data_dir.join("index");
     let made = tokio::fs::create_dir_all(&folder).await;
     made.map_err(|cause| IndexError::Folder {
         path: folder.display().to_string(),
@@ -185,12 +195,14 @@ impl Index {
     }
 
     /// Stops following; everything taken in is on disk when this returns.
-    pub async fn shutdown(self) {
-        self.projects.embedding.stop();
-        self.projects.shutdown().await;
-        if let Some(thread) = self.embedding {
-            let _ = tokio::task::spawn_blocking(|| thread.join()).await;
-        }
+    pub fn shutdown(self) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            self.projects.embedding.stop();
+            self.projects.shutdown().await;
+            if let Some(thread) = self.embedding {
+                let _ = tokio::task::spawn_blocking(|| thread.join()).await;
+            }
+        })
     }
 }
 

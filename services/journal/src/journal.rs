@@ -1,6 +1,7 @@
 //! The journal as one handle: opening, writing, shutting down. Reading is in [`crate::query`] and
 //! [`crate::tail`].
 
+use std::future::ready;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use commonplace_storage::{
 };
 use commonplace_telemetry::Metrics;
 use commonplace_types::Clock;
+use futures::future::LocalBoxFuture;
 use tokio::sync::watch;
 
 use crate::append::{Append, Appended};
@@ -70,27 +72,49 @@ pub async fn migrate(place: &Place) -> Result<(), StorageError> {
 ///
 /// Errors: a wrong setting; the folder is in use, of a newer version, damaged, or not writable; the server
 /// does not answer.
-pub async fn start(
+pub fn start(
     options: Options,
     place: impl Into<Place>,
     clock: Arc<dyn Clock>,
-) -> Result<Journal, JournalError> {
+) -> LocalBoxFuture<'static, Result<Journal, JournalError>> {
     let entropy = SystemEntropy::new().map_err(|source| StorageError::File {
         action: "take random bytes for",
         path: "the journal".into(),
         source,
-    })?;
-    start_with(options, place, clock, Arc::new(entropy)).await
+    });
+    match entropy {
+        Ok(entropy) => started(options, place.into(), clock, Arc::new(entropy)),
+        Err(error) => Box::pin(ready(Err(error.into()))),
+    }
 }
 
 /// [`start`] with a given source of salts and keys.
-pub async fn start_with(
+pub fn start_with(
     options: Options,
     place: impl Into<Place>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
+) -> LocalBoxFuture<'static, Result<Journal, JournalError>> {
+    started(options, place.into(), clock, entropy)
+}
+
+/// In a box, so that all that a journal runs is compiled here, and not again by each program that starts one.
+fn started(
+    options: Options,
+    place: Place,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+) -> LocalBoxFuture<'static, Result<Journal, JournalError>> {
+    Box::pin(open(options, place, clock, entropy))
+}
+
+async fn open(
+    options: Options,
+    place: Place,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
 ) -> Result<Journal, JournalError> {
-    let (options, place) = (options.checked()?, place.into());
+    let options = options.checked()?;
     let folder = match &place {
         Place::Folder(path) => Some(DataFolder::lock(path)?),
         Place::Postgres(_) => None,

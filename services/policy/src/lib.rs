@@ -46,6 +46,7 @@ use commonplace_proto::policy::limits_service_server::LimitsServiceServer;
 use commonplace_proto::policy::policy_service_server::PolicyServiceServer;
 use commonplace_storage::{Database, Place, SchemaState, StorageError, WallState};
 use commonplace_types::Clock;
+use futures::future::LocalBoxFuture;
 
 pub use access::AccessError;
 pub use audit::AuditError;
@@ -78,22 +79,41 @@ pub async fn migrate(place: &Place) -> Result<(), PolicyError> {
 }
 
 /// Opens `policy.db` in a folder, or a schema, and reads the active policies into memory.
-pub async fn start(
+pub fn start(
     options: Options,
     place: impl Into<Place>,
     clock: Arc<dyn Clock>,
-) -> Result<Policies, PolicyError> {
-    start_with(options, place, clock, Arc::new(SystemRandomness)).await
+) -> LocalBoxFuture<'static, Result<Policies, PolicyError>> {
+    started(options, place.into(), clock, Arc::new(SystemRandomness))
 }
 
 /// [`start`] with a given source of the ids and secrets of keys.
-pub async fn start_with(
+pub fn start_with(
     options: Options,
     place: impl Into<Place>,
     clock: Arc<dyn Clock>,
     randomness: Arc<dyn Randomness>,
+) -> LocalBoxFuture<'static, Result<Policies, PolicyError>> {
+    started(options, place.into(), clock, randomness)
+}
+
+/// In a box, so that all that the service runs is compiled here, and not again by each program that starts one.
+fn started(
+    options: Options,
+    place: Place,
+    clock: Arc<dyn Clock>,
+    randomness: Arc<dyn Randomness>,
+) -> LocalBoxFuture<'static, Result<Policies, PolicyError>> {
+    Box::pin(open(options, place, clock, randomness))
+}
+
+async fn open(
+    options: Options,
+    place: Place,
+    clock: Arc<dyn Clock>,
+    randomness: Arc<dyn Randomness>,
 ) -> Result<Policies, PolicyError> {
-    let catalog = catalog::Catalog::open(options.clone(), &place.into(), clock.clone()).await?;
+    let catalog = catalog::Catalog::open(options.clone(), &place, clock.clone()).await?;
     let limits = limits::Keeper::new(catalog.database().clone(), &options, clock.clone());
     let limits = limits.map_err(PolicyError::from)?;
     let keep = match options.audit_keep_days {

@@ -49,6 +49,7 @@ use commonplace_rpc::server::MESSAGE_BYTES;
 use commonplace_storage::{Database, Place, SchemaState, StorageError, WallState};
 use commonplace_telemetry::Metrics;
 use commonplace_types::Clock;
+use futures::future::LocalBoxFuture;
 
 pub use config::Options;
 pub use error::RetrievalError;
@@ -76,14 +77,35 @@ pub async fn migrate(place: &Place) -> Result<(), StorageError> {
 
 /// Opens `packs.db` in a folder, or a schema, and starts to write behind. `index` and `policy` lead to these
 /// services.
-pub async fn start(
+pub fn start(
     options: Options,
     place: impl Into<Place>,
     index: Channel,
     policy: Channel,
     clock: Arc<dyn Clock>,
+) -> LocalBoxFuture<'static, Result<Retrieval, RetrievalError>> {
+    started(options, place.into(), index, policy, clock)
+}
+
+/// In a box, so that all that the service runs is compiled here, and not again by each program that starts one.
+fn started(
+    options: Options,
+    place: Place,
+    index: Channel,
+    policy: Channel,
+    clock: Arc<dyn Clock>,
+) -> LocalBoxFuture<'static, Result<Retrieval, RetrievalError>> {
+    Box::pin(open(options, place, index, policy, clock))
+}
+
+async fn open(
+    options: Options,
+    place: Place,
+    index: Channel,
+    policy: Channel,
+    clock: Arc<dyn Clock>,
 ) -> Result<Retrieval, RetrievalError> {
-    let store = store::Store::open(&place.into(), &options).await?;
+    let store = store::Store::open(&place, &options).await?;
     let client = client::Upstream::new(index, policy);
     let engine = Arc::new(engine::Engine::new(&options, clock, client, store));
     Ok(Retrieval {

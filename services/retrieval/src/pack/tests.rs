@@ -65,7 +65,11 @@ fn sample() -> Pack {
         ..Filter::default()
     };
     let draft = fill(recipe, &policy(rules()), found, &[], "o200k").unwrap();
-    let passages = draft.keys().into_iter().map(|key| Arc::new(passage(key))).collect();
+    let passages = draft
+        .keys()
+        .into_iter()
+        .map(|key| Arc::new(passage(key)))
+        .collect();
     draft.finish(passages)
 }
 
