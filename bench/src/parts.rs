@@ -13,6 +13,7 @@ use commonplace_proto::policy::policy_service_client::PolicyServiceClient;
 use commonplace_proto::retrieval::retrieval_service_client::RetrievalServiceClient;
 use commonplace_proto::retrieval::{PackView, PreviewPackRequest, RetrieveRequest};
 use commonplace_rpc::server;
+use commonplace_types::{EventId, Invalid};
 
 use crate::corpus;
 use crate::report::{Report, Times};
@@ -35,7 +36,7 @@ pub async fn measure(
         .max_decoding_message_size(server::MESSAGE_BYTES);
     let mut retrieval = RetrievalServiceClient::new(channels.retrieval.clone())
         .max_decoding_message_size(server::MESSAGE_BYTES);
-    let mut keys: Vec<PassageKey> = Vec::new();
+    let mut keys: Vec<PassageKey>;
     let mut times: [Vec<f64>; 5] = Default::default();
     for round in 0..rounds {
         let started = Instant::now();
@@ -67,20 +68,24 @@ pub async fn measure(
                 ..Default::default()
             }),
             ineligible_limit: 20,
+            as_columns: true,
             ..Default::default()
         };
         let started = Instant::now();
         let found = index.search(request).await?.into_inner();
         times[2].push(started.elapsed().as_secs_f64());
 
-        keys.clear();
-        keys.extend(
-            found
-                .candidates
-                .into_iter()
-                .take(20)
-                .filter_map(|candidate| candidate.key),
-        );
+        let columns = found.columns.unwrap_or_default();
+        let ids = columns.event_ids.chunks(16).zip(columns.passages);
+        keys = ids
+            .take(20)
+            .map(|(id, passage)| {
+                Ok(PassageKey {
+                    event_id: EventId::from_slice(id)?.to_string(),
+                    passage,
+                })
+            })
+            .collect::<Result<_, Invalid>>()?;
         let request = GetPassagesRequest {
             project: "bench".into(),
             keys: keys.clone(),
@@ -109,7 +114,7 @@ pub async fn measure(
         "policy",
         "journal: commit",
         "index: search",
-        "index: 20 texts",
+        "index: 20 texts, if none is remembered",
         "all, pack not kept",
     ];
     for (name, times) in names.into_iter().zip(times) {

@@ -93,7 +93,7 @@ impl Upstream {
     /// Does what needs a policy. Once a policy was asked for, the work is begun by the one that was answered last,
     /// while the policy service is asked: mostly it is still the same, and then nothing was waited for. If it is
     /// another, that work is dropped and done again by the right one; if there is none, nobody waits for its end. So
-    /// `work` must leave nothing behind.
+    /// `work` must leave nothing behind but what any other work may find there, such as texts.
     pub async fn by_policy<T, F>(
         &self,
         choice: Choice<'_>,

@@ -437,8 +437,8 @@ impl Engine {
         let both = || wanted.iter().zip(&passages);
         let missing = both().filter(|(_, known)| known.is_none());
         let keys: Vec<PassageKey> = missing.map(|(wanted, _)| wanted.key).collect();
-        self.numbers.texts(wanted.len() - keys.len(), keys.len());
         let mut fetched = self.client.passages(project, &keys).await?.into_iter();
+        self.numbers.texts(wanted.len() - keys.len(), keys.len());
         for (wanted, passage) in wanted.iter().zip(&mut passages) {
             if passage.is_none() {
                 *passage = fetched.next();

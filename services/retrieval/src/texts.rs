@@ -1,7 +1,8 @@
 //! Remembers the texts of passages, so that what several packs hold is fetched once.
 //!
-//! A passage never changes: it is a piece of a recorded event. What is remembered is given only for a candidate that
-//! the index has just found for the same caller, so whoever may not see it never asks for it here.
+//! A passage never changes as long as a journal keeps its history: it is a piece of a recorded event. Whoever puts an
+//! older journal in its place starts retrieval anew. What is remembered is given only for a candidate that the index has
+//! just found for the same caller, so whoever may not see it never asks for it here.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -35,8 +36,8 @@ impl Wanted {
     }
 }
 
-/// Whose passage it is and which, with the hash of its content: an index that cuts events otherwise is not mistaken for
-/// the one before.
+/// Whose passage it is and which, with the hash of its content: what an index that cuts events otherwise tells of is
+/// another text.
 type Key = ([u8; 32], PassageKey, [u8; 16]);
 
 /// The texts used last.
@@ -98,11 +99,12 @@ impl OfProject<'_> {
         wanted.iter().map(&mut known).collect()
     }
 
-    /// Remembers a text, and forgets those used longest ago for it. One that would take all there is room for is not
-    /// remembered.
+    /// Remembers a text, and forgets those used longest ago for it. One that would take more than there is room for is
+    /// not remembered, nor one that is not as the search told: between two calls, another index may have answered.
     pub(crate) fn learn(&self, wanted: &Wanted, passage: &Arc<Passage>) {
         let size = size(passage);
-        if size > self.texts.most {
+        let told = (passage.key, passage.tokens) == (wanted.key, wanted.tokens);
+        if size > self.texts.most || !told {
             return;
         }
         let mut state = self.texts.state();

@@ -58,6 +58,9 @@ fn a_text_is_known_for_its_project_content_and_tokens_alone() {
     for other in others {
         assert_eq!(other.known(&[wanted(1)]), [None]);
     }
+    // An index that has cut the event otherwise since the search.
+    own.learn(&wanted(2), &passage(3, 10));
+    assert_eq!(own.known(&[wanted(2)]), [None]);
     let changes: [fn(&mut Wanted); 4] = [
         |wanted| wanted.key.passage += 1,
         |wanted| wanted.key.event = event(7),
