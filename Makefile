@@ -25,7 +25,7 @@ release: ## the program to ship, in target/dist: linked across crates, with the 
 	RUSTFLAGS="--remap-path-prefix=$(CURDIR)=/commonplace --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo" \
 	$(CARGO) build --profile dist --locked -p commonplace-com
 
-test: ## every test: real model, real processes, a real Python client (a build of its own: 30 to 45 minutes on two cores)
+test: ## every test: real model, real processes, a real Python client (a build of its own: some 45 minutes on two cores the first time)
 	$(CARGO) test --workspace --locked --tests --no-run
 	$(TARGET)/debug/com model pull
 	$(CARGO) test --workspace --tests --quiet

@@ -33,10 +33,8 @@ impl IndexService for Service {
         &self,
         request: Request<proto::SearchRequest>,
     ) -> Result<Response<proto::SearchResponse>, Status> {
-        let request = request.into_inner();
-        let as_columns = request.as_columns;
-        let request = request_from_proto(request, context::view()).map_err(status)?;
-        let without_dense = request.query.without_dense;
+        let request = request_from_proto(request.into_inner(), context::view()).map_err(status)?;
+        let (as_columns, without_dense) = (request.query.unnamed, request.query.without_dense);
         let answer = self.projects.search(request).await.map_err(status)?;
         let embedder = self.projects.embedding.fingerprint();
         let answer = answer_to_proto(answer, as_columns, without_dense, embedder);

@@ -102,7 +102,7 @@ pub struct Draft {
     pub pack: Pack,
     /// Places of the chosen candidates, best first.
     pub chosen: Vec<usize>,
-    /// The texts that are needed, of each chosen one.
+    /// The texts that are needed: of each chosen one, in that order.
     pub wanted: Vec<Wanted>,
 }
 
@@ -152,12 +152,7 @@ impl Draft {
         }
     }
 
-    /// The passages whose texts are needed, best first.
-    pub fn keys(&self) -> Vec<PassageKey> {
-        self.wanted.iter().map(|wanted| wanted.key).collect()
-    }
-
-    /// The pack. `passages`: in the order of [`Draft::keys`].
+    /// The pack. `passages`: in the order of [`Draft::wanted`].
     pub fn finish(mut self, passages: Vec<Arc<Passage>>) -> Pack {
         let items = self.chosen.into_iter().zip(passages);
         self.pack.items = items

@@ -214,6 +214,7 @@ fn types_within(asked: &[ArtifactType], policy: &[String]) -> Result<Vec<Artifac
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::convert;
     use crate::testing::rules;
 
     fn plan(filter: Filter, rules: &Rules) -> Result<Plan, Invalid> {
@@ -248,6 +249,8 @@ mod tests {
             (open.filter.tags_any.len(), open.post_filter_tags.len()),
             (1, 0)
         );
+        // Ranking reads no names, so columns are enough.
+        assert!(!open.named && convert::index_search(&open).as_columns);
         assert_eq!(
             open.filter.from_time,
             Some(Timestamp::parse("2026-01-21T00:00:00Z").unwrap())
@@ -263,6 +266,8 @@ mod tests {
         assert_eq!(narrowed.filter.artifact_types, [kind("diff")]);
         assert_eq!(narrowed.filter.tags_any, ["b"]);
         assert_eq!(narrowed.post_filter_tags, ["a"]);
+        // They are compared here, so they are asked for.
+        assert!(narrowed.named && !convert::index_search(&narrowed).as_columns);
         assert_eq!(narrowed.filter.from_time, open.filter.from_time);
         assert_eq!(
             narrowed.filter.min_importance,

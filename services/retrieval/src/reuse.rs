@@ -35,13 +35,19 @@ impl RequestKey {
             policy.id.clone(),
             policy.hash.clone(),
         ];
-        let mut hasher = blake3::Hasher::new();
-        for part in parts {
-            hasher.update(&(part.len() as u64).to_le_bytes());
-            hasher.update(part.as_bytes());
-        }
-        Self(*hasher.finalize().as_bytes())
+        Self(digest(&parts))
     }
+}
+
+/// Names a row of texts, however they are cut: BLAKE3 over each with its length before it.
+pub(crate) fn digest(parts: &[impl AsRef<str>]) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    for part in parts {
+        let part = part.as_ref();
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part.as_bytes());
+    }
+    *hasher.finalize().as_bytes()
 }
 
 /// The last packs by request.

@@ -127,7 +127,7 @@ pub fn answer(
     let plan = Plan::new(&wish, &policy.rules, DenseWish::Newest { wait: false })?;
     let found = convert::found(found, &plan)?;
     let draft = engine::fill(recipe, policy, found, &plan.post_filter_tags, "tokenizer")?;
-    let keys = draft.keys();
+    let keys: Vec<PassageKey> = draft.wanted.iter().map(|wanted| wanted.key).collect();
     let passages = convert::passages(passages(keys.clone()), &keys)?;
     Ok(convert::context_pack(
         &Kept::new(draft.finish(passages)),

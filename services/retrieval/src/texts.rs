@@ -10,6 +10,7 @@ use commonplace_types::{ProjectName, TenantName};
 use lru::LruCache;
 
 use crate::candidate::{Candidate, Passage, PassageKey};
+use crate::reuse::digest;
 
 /// What a passage takes up besides its strings, in bytes: the entry, its place in the order and what allocators add.
 const OVERHEAD: usize = 400;
@@ -72,14 +73,9 @@ impl Texts {
 
     /// Those of a tenant's project.
     pub(crate) fn of(&self, tenant: &TenantName, project: &ProjectName) -> OfProject<'_> {
-        let mut hasher = blake3::Hasher::new();
-        for name in [tenant.as_str(), project.as_str()] {
-            hasher.update(&(name.len() as u64).to_le_bytes());
-            hasher.update(name.as_bytes());
-        }
         OfProject {
             texts: self,
-            project: *hasher.finalize().as_bytes(),
+            project: digest(&[tenant.as_str(), project.as_str()]),
         }
     }
 

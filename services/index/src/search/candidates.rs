@@ -29,7 +29,7 @@ pub struct Candidate {
     pub passage: u32,
     /// What the event is about; empty when unnamed.
     pub record: String,
-    /// What kind of thing it holds: which of [`Answer::artifact_types`].
+    /// What kind of thing it holds: which of [`super::Answer::artifact_types`].
     pub artifact_type: u32,
     /// When it happened.
     pub event_time: Timestamp,
@@ -152,11 +152,8 @@ pub(super) fn candidates(
             Some(meaning) => meaning.score(place, row)?,
             None => None,
         };
-        candidates.push(Candidate {
-            lexical_score: scores.get(row),
-            dense_score,
-            ..candidate(place, row, pick, &mut types, unnamed)
-        });
+        let scores = (scores.get(row), dense_score);
+        candidates.push(candidate(place, row, pick, scores, &mut types, unnamed));
     }
     let state = &place.snapshot.state;
     let names = types
@@ -181,8 +178,14 @@ impl Types {
     }
 }
 
-/// All but the scores.
-fn candidate(place: &Place, row: u32, pick: Pick, types: &mut Types, unnamed: bool) -> Candidate {
+fn candidate(
+    place: &Place,
+    row: u32,
+    pick: Pick,
+    (lexical_score, dense_score): (f64, Option<f64>),
+    types: &mut Types,
+    unnamed: bool,
+) -> Candidate {
     let state = &place.snapshot.state;
     let (number, passage) = place.event_of(row);
     let (facts, event) = (state.facts.at(number), state.events.at(number));
@@ -207,9 +210,9 @@ fn candidate(place: &Place, row: u32, pick: Pick, types: &mut Types, unnamed: bo
         importance: Importance::from_millionths(facts.importance).unwrap_or_default(),
         pinned: facts.pinned,
         tags,
-        lexical_score: 0.0,
+        lexical_score,
         lexical_rank: pick.lexical_rank,
-        dense_score: None,
+        dense_score,
         dense_rank: pick.dense_rank,
         tokens: stored.tokens,
         content: stored.content,

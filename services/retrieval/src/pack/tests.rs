@@ -66,8 +66,9 @@ fn sample() -> Pack {
     };
     let draft = fill(recipe, &policy(rules()), found, &[], "o200k").unwrap();
     let passages = draft
-        .keys()
-        .into_iter()
+        .wanted
+        .iter()
+        .map(|wanted| wanted.key)
         .map(|key| Arc::new(passage(key)))
         .collect();
     draft.finish(passages)
