@@ -630,6 +630,13 @@ async fn search_ranks_events_by_their_best_passage() {
             .collect()
     };
     assert_eq!(ids(&keys), ids(&found));
+    for (key, item) in keys.items.iter().zip(&found.items) {
+        assert!(!item.record_id.is_empty());
+        assert_eq!(
+            (&key.record_id, &key.artifact_type),
+            (&item.record_id, &item.artifact_type)
+        );
+    }
     assert!(
         keys.items
             .iter()
